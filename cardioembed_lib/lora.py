@@ -1,0 +1,126 @@
+"""Which weights does an adapter touch, how many numbers is that, and how is it laid on and merged?
+
+The arithmetic is LoRA's (Hu et al. 2021, arXiv 2106.09685, eq. 3); the layers are peft's.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import AutoModel, BitsAndBytesConfig, PretrainedConfig
+
+# A linear layer's name says its role; feed-forward is every other linear layer of a block.
+ROLES = {
+    "q": r"(q_proj|query|attn\.q)$",
+    "k": r"(k_proj|key|attn\.k)$",
+    "v": r"(v_proj|value|attn\.v)$",
+    "o": r"(o_proj|attention\.output\.dense|attn\.o|attn\.Wo)$",
+    "qkv": r"(Wqkv|qkv_proj)$",
+}
+TARGETS = {"all-linear": None, "attention": {"q", "k", "v", "o", "qkv"}, "qv": {"q", "v"}}
+
+
+def target_modules(model: nn.Module, targets: str) -> list[str]:
+    """Return the full names of the linear layers that an adapter touches, in the model's order.
+
+    Args:
+        model: any transformer; may live on the meta device. Layers outside its blocks (a pooler, a head) are left alone.
+        targets: ``all-linear`` (paper section 2.2), ``attention`` (q, k, v, o) or ``qv`` (comparative study).
+
+    Raises:
+        KeyError: for another name.
+        ValueError: if the model has no such layer.
+    """
+    if targets not in TARGETS:
+        raise KeyError(f"no LoRA targets {targets!r}; known: {', '.join(TARGETS)}")
+    wanted = TARGETS[targets]
+    linear = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and re.search(r"\.\d+\.", name)
+    ]
+    names = [name for name in linear if wanted is None or _role(name) in wanted]
+    if not names:
+        raise ValueError(
+            f"{type(model).__name__} has no linear layer for targets {targets!r}; its linear layers: {linear[:8]}"
+        )
+    return names
+
+
+def count(model: nn.Module, rank: int, targets: str) -> int:
+    """Return how many numbers a LoRA adapter trains: ``sum over layers of rank * (in + out)`` (arXiv 2106.09685, section 4.1).
+
+    >>> block = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict({"q_proj": nn.Linear(4, 6)})])})
+    >>> count(block, rank=2, targets="qv")
+    20
+    """
+    modules = dict(model.named_modules())
+    return sum(rank * (modules[n].in_features + modules[n].out_features) for n in target_modules(model, targets))
+
+
+def count_from_config(config: PretrainedConfig, rank: int, targets: str) -> int:
+    """Return the same count from a model's configuration alone: no weight is made or loaded (meta device)."""
+    with torch.device("meta"):
+        return count(AutoModel.from_config(config), rank, targets)
+
+
+def mebibytes(parameters: int, dtype: torch.dtype = torch.float32) -> float:
+    """Return the size of that many numbers in MiB.
+
+    >>> mebibytes(2**20)
+    4.0
+    """
+    return parameters * dtype.itemsize / 2**20
+
+
+def quantisation(bits: int | None) -> BitsAndBytesConfig | None:
+    """Return how to load the frozen base: 8 bit (the paper), 4 bit (NF4), or ``None`` for unquantised.
+
+    Raises:
+        ValueError: for another number of bits.
+    """
+    if bits is None:
+        return None
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if bits == 4:
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    raise ValueError(f"bits is {bits}; the base is loaded in 8 or 4 bits, or unquantised (null)")
+
+
+def attach(model: nn.Module, *, rank: int, alpha: float, dropout: float, targets: str, seed: int) -> PeftModel:
+    """Return the model with a fresh adapter on it, base frozen; B is zero, so its output is still the base's.
+
+    Args:
+        model: the base.
+        rank: r, at least 1 (paper: 16).
+        alpha: the adapter's weight is alpha / r (paper: 32).
+        dropout: 0..1, on the adapter's input (paper: 0.05).
+        targets: see ``target_modules``.
+        seed: for A's random start; the global generator is left as it was.
+    """
+    names = target_modules(model, targets)
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, bias="none")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def merge(model: PeftModel, weight: float = 1.0) -> nn.Module:
+    """Return ``base + weight * adapter`` as a plain model (linear interpolation; Xiao et al. 2023, arXiv 2311.13534).
+
+    Args:
+        model: base with adapter; it is used up.
+        weight: 0 gives the base, 1 the tuned model.
+    """
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for name in module.scaling:
+                module.scaling[name] *= weight
+    return model.merge_and_unload()
+
+
+def _role(name: str) -> str:
+    return next((role for role, pattern in ROLES.items() if re.search(pattern, name)), "ff")

@@ -1,0 +1,116 @@
+"""How far is each anchor from its own positive, compared with the rest of the batch?
+
+Shapes: B pairs (of this rank), N pairs of all ranks, K negatives a pair, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed.nn.functional as collectives
+from torch import Tensor, distributed
+from torch.nn import functional
+
+
+def info_nce(
+    anchors: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    temperature: float = 0.05,
+    shared_negatives: bool = False,
+    symmetric: bool = False,
+    groups: Sequence[int] | None = None,
+    gather: bool = False,
+) -> Tensor:
+    """Return the InfoNCE loss of a batch (CardioEmbed, eq. 1; van den Oord et al. 2018, arXiv 1807.03748, eq. 4).
+
+    For anchor i the candidates are its own positive, its own hard negatives and every other positive of the batch:
+    ``-log(e^{s(a,p)/tau} / (e^{s(a,p)/tau} + e^{s(a,n)/tau} + sum_{j!=i} e^{s(a,p_j)/tau}))`` with s the cosine.
+
+    Args:
+        anchors: (B, D) vectors, any length and dtype; normalised here, in float32.
+        positives: (B, D), row i belongs to anchor i.
+        negatives: (B, K, D) or (B, D) hard negatives of each anchor.
+        temperature: tau, above 0 (paper: 0.05).
+        shared_negatives: let every anchor see the hard negatives of all, as MultipleNegativesRankingLoss does; eq. 1 shows
+            each anchor its own only.
+        symmetric: average with the same loss from positive to anchors (no hard negatives on that side).
+        groups: B numbers; two pairs of one group (same passage, term or patient) are not each other's negatives.
+        gather: take the positives, and shared negatives, of all ranks as candidates, with gradients (torch.distributed).
+
+    Returns:
+        () float32, in nats, mean over the anchors of this rank.
+
+    Raises:
+        ValueError: if the temperature is not above 0 or the shapes do not fit.
+
+    >>> round(info_nce(torch.ones(8, 2), torch.ones(8, 2)).item(), 4)  # all alike: log 8
+    2.0794
+    """
+    _check(anchors, positives, negatives, groups, temperature)
+    a, p = (functional.normalize(x.float(), dim=-1) for x in (anchors, positives))
+    group = None if groups is None else torch.as_tensor(groups, device=a.device)
+    rank, all_p, all_group = (0, p, group) if not gather else (distributed.get_rank(), _gather(p), _gather(group))
+    own = torch.arange(len(a), device=a.device) + rank * len(a)  # (B,) column of each anchor's own positive
+    blocked = _blocked(group, all_group, own)
+    loss = _cross_entropy(
+        a @ all_p.T, blocked, own, temperature, _negative_scores(a, negatives, shared_negatives, gather)
+    )
+    if not symmetric:
+        return loss
+    back = _cross_entropy(p @ (_gather(a) if gather else a).T, blocked, own, temperature)
+    return (loss + back) / 2
+
+
+def _check(anchors: Tensor, positives: Tensor, negatives: Tensor | None, groups, temperature: float) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0 (the paper uses 0.05)")
+    if anchors.shape != positives.shape:
+        raise ValueError(
+            f"anchors {tuple(anchors.shape)} and positives {tuple(positives.shape)} must have one shape (B, D)"
+        )
+    if negatives is not None and len(negatives) != len(anchors):
+        raise ValueError(f"{len(negatives)} rows of negatives for {len(anchors)} anchors")
+    if groups is not None and len(groups) != len(anchors):
+        raise ValueError(f"{len(groups)} groups for {len(anchors)} anchors")
+
+
+def _gather(x: Tensor | None) -> Tensor | None:
+    """Return the rows of all ranks, gradients flowing back to the rank they came from."""
+    if x is None:
+        return None
+    if not x.is_floating_point():
+        parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, x)
+        return torch.cat(parts)
+    return torch.cat(collectives.all_gather(x))
+
+
+def _blocked(group: Tensor | None, all_group: Tensor | None, own: Tensor) -> Tensor | None:
+    """Return (B, N) True where a candidate shares the anchor's group without being its own positive."""
+    if group is None:
+        return None
+    same = group[:, None] == all_group[None, :]
+    same[torch.arange(len(own), device=own.device), own] = False
+    return same
+
+
+def _negative_scores(a: Tensor, negatives: Tensor | None, shared: bool, gather: bool) -> Tensor | None:
+    if negatives is None:
+        return None
+    n = functional.normalize(negatives.float(), dim=-1)
+    n = n.unsqueeze(1) if n.dim() == 2 else n  # (B, K, D)
+    if not shared:
+        return torch.einsum("bd,bkd->bk", a, n)
+    n = n.flatten(0, 1)
+    return a @ (_gather(n) if gather else n).T
+
+
+def _cross_entropy(scores: Tensor, blocked, own: Tensor, temperature: float, extra: Tensor | None = None) -> Tensor:
+    if blocked is not None:
+        scores = scores.masked_fill(blocked, float("-inf"))
+    if extra is not None:
+        scores = torch.cat([scores, extra], dim=1)
+    return functional.cross_entropy(scores / temperature, own)

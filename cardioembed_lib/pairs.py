@@ -1,0 +1,213 @@
+"""Which texts belong together? Passages in, pairs of an anchor and its positive out.
+
+Four kinds (``KINDS``), each from the structure of a book; negatives are added to pairs of any kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from cardioembed_lib import search
+
+SCHEMA = {
+    "anchor": pl.String,
+    "positive": pl.String,
+    "negatives": pl.List(pl.String),
+    "anchor_id": pl.String,
+    "positive_id": pl.String,
+    "group": pl.String,
+    "source": pl.String,
+    "document": pl.String,
+    "topic": pl.String,
+    "split": pl.String,
+}
+
+
+def make(passages: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """Return all pairs of one kind; both sides of a pair come from one document, so pairs keep its split.
+
+    Args:
+        passages: one row a passage, in reading order, with ``split`` (``corpus.SCHEMA``).
+        kind: one of ``KINDS``.
+
+    Returns:
+        One row a pair (``SCHEMA``), in reading order, without negatives. Pairs of one ``group`` are true for each other.
+
+    Raises:
+        KeyError: for another kind.
+        ValueError: if the passages hold no such pair.
+    """
+    if kind not in KINDS:
+        raise KeyError(f"no pairs of kind {kind!r}; known: {', '.join(KINDS)}")
+    rows = [
+        row
+        for _, document in passages.group_by("source", "document", maintain_order=True)
+        for row in KINDS[kind](document)
+    ]
+    if not rows:
+        raise ValueError(f"{len(passages)} passages hold no {kind!r} pair; the sources have no such structure")
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def without_term(text: str, term: str) -> str:
+    """Return a definition with the term it defines taken out, so that matching the word alone cannot answer.
+
+    >>> without_term("Preload: stretch of the heart; preload rises with filling", "preload")
+    'stretch of the heart; rises with filling'
+    """
+    pattern = rf"\b{re.escape(term)}(s|es)?\b\s*:?"
+    bare = re.sub(r"\s+", " ", re.sub(pattern, "", text, flags=re.IGNORECASE))
+    return re.sub(r"^[\s:;,.–—()-]+", "", re.sub(r"\s+([,.;:)])", r"\1", bare)).strip()
+
+
+def mix(frames: Iterable[pl.DataFrame], limit: int = 0, seed: int = 0) -> pl.DataFrame:
+    """Return several kinds of pairs in one table, ``group`` renewed so that it holds across kinds.
+
+    Args:
+        frames: tables of pairs.
+        limit: at most so many of each table, drawn by ``seed``; 0 for all.
+        seed: of the draw.
+
+    Returns:
+        The rows, those of the first table first; ``group`` is now ``g<number>``: two pairs share one when they share a group
+        or a positive.
+    """
+    taken = [f.sample(limit, seed=seed, shuffle=False) if 0 < limit < len(f) else f for f in frames]
+    pairs = pl.concat(taken)
+    return pairs.with_columns(group=pl.Series([f"g{g}" for g in _components(pairs)], dtype=pl.String))
+
+
+def with_negatives(pairs: pl.DataFrame, how: str, seed: int, margin: float = 0.95) -> pl.DataFrame:
+    """Return the pairs with one hard negative each, a positive of another pair of the same source and split.
+
+    Args:
+        pairs: pairs of one or several kinds.
+        how: ``none``; ``random_distant``, drawn from another document (the paper, section 2.1); or ``mined``, the best BM25
+            match of the anchor that is no match of the same group and scores at most ``margin`` of the own positive.
+        seed: of ``random_distant``.
+        margin: against false negatives: a candidate nearly as close as the positive may be right too.
+
+    Raises:
+        KeyError: for another ``how``.
+        ValueError: if a source has a single document, so nothing is distant.
+    """
+    makers = {"none": None, "random_distant": _random_distant, "mined": _mined}
+    if how not in makers:
+        raise KeyError(f"no negatives {how!r}; known: {', '.join(makers)}")
+    if how == "none":
+        return pairs
+    numbered = pairs.with_row_index("row")
+    negatives: dict[int, list[str]] = {}
+    for (source, split), part in numbered.group_by("source", "split", maintain_order=True):
+        if part["document"].n_unique() < 2:
+            raise ValueError(
+                f"source {source}, split {split}: one document, so no negative is distant; use negatives 'none'"
+            )
+        negatives |= dict(zip(part["row"], makers[how](part, seed, margin), strict=True))
+    return pairs.with_columns(negatives=pl.Series([negatives[i] for i in range(len(pairs))], dtype=pl.List(pl.String)))
+
+
+def _definition(document: pl.DataFrame) -> list[tuple]:
+    """Pair each glossary entry, its term taken out, with the first sentence that introduces the term."""
+    introduced: dict[str, dict] = {}
+    for row in document.filter(kind="sentence").iter_rows(named=True):
+        for term in row["terms"]:
+            introduced.setdefault(_key(term), row)
+    out = []
+    for row in document.filter(kind="glossary").iter_rows(named=True):
+        term = row["terms"][0]
+        bare = without_term(row["text"], term)
+        sentence = introduced.get(_key(term))
+        if sentence is not None and len(bare) >= 20:
+            out.append(_row(row, sentence, anchor=bare, group=f"term:{_key(term)}"))
+    return out
+
+
+def _heading(document: pl.DataFrame) -> list[tuple]:
+    """Pair each section's path of titles with its first sentence."""
+    first = document.filter(pl.col("kind") == "sentence").unique("section", keep="first", maintain_order=True)
+    return [
+        _row(row, row, anchor=row["section"].replace(" > ", ": "), group=row["passage_id"])
+        for row in first.iter_rows(named=True)
+    ]
+
+
+def _adjacent(document: pl.DataFrame) -> list[tuple]:
+    """Pair each sentence with the next of its section; where cleaning took one out between, they are no neighbours."""
+    rows = document.filter(kind="sentence").rows(named=True)
+    return [
+        _row(a, b, anchor=a["text"], group=b["passage_id"])
+        for a, b in pairwise(rows)
+        if a["section"] == b["section"] and _position(b) == _position(a) + 1
+    ]
+
+
+def _question(document: pl.DataFrame) -> list[tuple]:
+    """Pair each question with the answer that follows it."""
+    rows = document.filter(pl.col("kind").is_in(["question", "answer"])).rows(named=True)
+    return [
+        _row(q, a, anchor=q["text"], group=a["passage_id"])
+        for q, a in pairwise(rows)
+        if q["kind"] == "question" and a["kind"] == "answer" and _position(a) == _position(q) + 1
+    ]
+
+
+KINDS = {"definition": _definition, "heading": _heading, "adjacent": _adjacent, "question": _question}
+
+
+def _row(anchor_row: dict, positive_row: dict, anchor: str, group: str) -> tuple:
+    shared = (anchor_row["source"], anchor_row["document"], anchor_row["topic"], anchor_row["split"])
+    return (anchor, positive_row["text"], [], anchor_row["passage_id"], positive_row["passage_id"], group, *shared)
+
+
+def _key(term: str) -> str:
+    """Return a term in the form under which prose and glossary are matched: lower case, singular."""
+    key = re.sub(r"\s+", " ", term.lower()).strip(" .,;:")
+    return key[:-1] if key.endswith("s") and not key.endswith(("ss", "is", "us")) else key
+
+
+def _position(row: dict) -> int:
+    return int(row["passage_id"].rsplit(":", 1)[1])
+
+
+def _components(pairs: pl.DataFrame) -> np.ndarray:
+    """Return a number for each pair: equal where a chain of shared groups or equal positives joins two pairs."""
+    n = len(pairs)
+    columns = [pairs[c].rank("dense").to_numpy().astype(int) for c in ("group", "positive")]
+    nodes = np.concatenate([columns[0] + n - 1, columns[1] + n - 1 + columns[0].max()])
+    size = int(nodes.max()) + 1
+    edges = coo_array((np.ones(2 * n), (np.tile(np.arange(n), 2), nodes)), shape=(size, size))
+    return connected_components(edges, directed=False)[1][:n]
+
+
+def _random_distant(part: pl.DataFrame, seed: int, margin: float) -> list[list[str]]:
+    rng = np.random.default_rng(seed)
+    texts, documents, groups = (part[c].to_list() for c in ("positive", "document", "group"))
+    out = []
+    for document, group in zip(documents, groups, strict=True):
+        while True:
+            drawn = int(rng.integers(len(texts)))
+            if documents[drawn] != document and groups[drawn] != group:
+                break
+        out.append([texts[drawn]])
+    return out
+
+
+def _mined(part: pl.DataFrame, seed: int, margin: float) -> list[list[str]]:
+    texts, groups = part["positive"].to_list(), np.array(part["group"].to_list())
+    out = []
+    for start in range(0, len(part), 2048):
+        block = part.slice(start, 2048)
+        scores = search.bm25_scores(block["anchor"].to_list(), texts)
+        for i in range(len(block)):
+            own = start + i
+            allowed = (groups != groups[own]) & (scores[i] <= margin * scores[i, own])
+            out.append([texts[int(np.argmax(np.where(allowed, scores[i], -1.0)))]])
+    return out

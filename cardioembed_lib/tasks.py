@@ -1,0 +1,124 @@
+"""What is a model asked? Queries, a pool of passages, and which of them is right.
+
+Shapes: Q queries, N passages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cardioembed_lib import encoder as encoders
+from cardioembed_lib import metrics, search
+from cardioembed_lib.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Task:
+    """A retrieval task: no query is in its own pool, and each has one right passage."""
+
+    name: str
+    queries: list[str]  # Q texts
+    passages: list[str]  # N different texts
+    gold: NDArray[np.int64]  # (Q,) column of the right passage
+    clusters: list[str]  # Q documents the queries come from: the units of the bootstrap
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model made of a task: rank of the right passage and its cosine, for each query."""
+
+    ranks: NDArray[np.int64]  # (Q,), 1 is best
+    cosines: NDArray[np.float32]  # (Q,), NaN for a lexical floor
+    similarities: NDArray[np.float32]  # (Q, N)
+
+
+def from_pairs(name: str, asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
+    """Return the task of finding each asked anchor's positive among all different positives of the pool.
+
+    Args:
+        name: of the task, as records and tables call it.
+        asked: pairs whose anchors are the queries (``pairs.SCHEMA``).
+        pool: pairs whose positives are the candidates; those of ``asked`` are added.
+
+    Raises:
+        ValueError: if there is nothing to ask.
+
+    >>> row = {"anchor": "q", "positive": "p", "document": "d"}
+    >>> from_pairs("toy", pl.DataFrame([row]), pl.DataFrame([row, {**row, "positive": "x"}])).gold.tolist()
+    [0]
+    """
+    if asked.is_empty():
+        raise ValueError(f"task {name}: no pair to ask; look at the counts of 01_corpus for this split and topic")
+    passages = pl.concat([asked["positive"], pool["positive"]]).unique(maintain_order=True).to_list()
+    place = {text: i for i, text in enumerate(passages)}
+    gold = np.array([place[text] for text in asked["positive"]])
+    return Task(name, asked["anchor"].to_list(), passages, gold, asked["document"].to_list())
+
+
+def standard(definitions: pl.DataFrame, questions: Mapping[str, pl.DataFrame], split: str = "test") -> dict[str, Task]:
+    """Return the tasks of the study, by name.
+
+    ``definition_cardiology`` and ``definition_other``: a held-out glossary entry without its term, to be matched with the
+    sentence that introduces the term among all introducing sentences of the corpus. ``definition_heldout``: the cardiology
+    queries again, the pool cut to held-out documents. ``<benchmark>_questions``: cardiology questions of an unseen domain,
+    to be matched with their answers.
+
+    Args:
+        definitions: all pairs of kind ``definition``.
+        questions: for each benchmark its pairs of kind ``question``.
+        split: whose documents are asked.
+    """
+    held = definitions.filter(split=split)
+    heart = held.filter(topic="cardiology")
+    tasks = {"definition_cardiology": from_pairs("definition_cardiology", heart, definitions)}
+    tasks["definition_heldout"] = from_pairs("definition_heldout", heart, held)
+    other = held.filter(topic="other")
+    if len(other):
+        tasks["definition_other"] = from_pairs("definition_other", other, definitions)
+    for benchmark, pairs in questions.items():
+        asked = pairs.filter(topic="cardiology")
+        tasks[f"{benchmark}_questions"] = from_pairs(f"{benchmark}_questions", asked, asked)
+    return tasks
+
+
+def evaluate(task: Task, encoder: Encoder, cache: Path | None = None, progress: bool = False) -> Outcome:
+    """Return what an encoder makes of a task, with its own query and document prompts, similarities in float32.
+
+    Args:
+        task: the task.
+        encoder: the model.
+        cache: folder of embeddings (``encoder.cached``); ``None`` embeds anew.
+        progress: show a bar.
+    """
+    query, document = (encoder.prompts.get(side, "") for side in ("query", "document"))
+    if cache is None:
+        q = encoders.encode(encoder, task.queries, prompt=query, progress=progress)
+        p = encoders.encode(encoder, task.passages, prompt=document, progress=progress)
+    else:
+        q = encoders.cached(cache, encoder, task.queries, prompt=query, progress=progress)
+        p = encoders.cached(cache, encoder, task.passages, prompt=document, progress=progress)
+    similarities = q @ p.T
+    cosines = metrics.positive_cosines(q, p[task.gold])
+    return Outcome(metrics.gold_ranks(similarities, task.gold), cosines, similarities)
+
+
+def floors(task: Task, seed: int) -> dict[str, Outcome]:
+    """Return what no model at all makes of a task: ``random``, ``tfidf``, ``bm25``.
+
+    Args:
+        task: the task.
+        seed: of the random scores.
+    """
+    scores = {
+        "random": search.random_scores(len(task.queries), len(task.passages), seed),
+        "tfidf": search.tfidf_scores(task.queries, task.passages),
+        "bm25": search.bm25_scores(task.queries, task.passages),
+    }
+    nothing = np.full(len(task.queries), np.nan, dtype=np.float32)
+    return {name: Outcome(metrics.gold_ranks(s, task.gold), nothing, s) for name, s in scores.items()}

@@ -1,0 +1,302 @@
+"""How does an adapter learn from pairs, and how is nothing lost when the process dies?
+
+Shapes: B pairs a batch, D width. Everything random is drawn from ``Plan.seed``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from cardioembed_lib import encoder as encoders
+from cardioembed_lib import losses
+from cardioembed_lib.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Training pairs, tokenised once: token ids of B anchors, positives and, for K > 0, K negatives of each."""
+
+    anchors: list[list[int]]
+    positives: list[list[int]]
+    negatives: list[list[list[int]]]
+    groups: list[int]
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train; each field is explained in the parameters cell of ``02_train``."""
+
+    batch_size: int = 128
+    epochs: int = 2
+    learning_rate: float = 2e-4
+    warmup_fraction: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    temperature: float = 0.05
+    symmetric: bool = False
+    shared_negatives: bool = False
+    mask_groups: bool = True
+    precision: str = "float32"
+    token_budget: int = encoders.TOKEN_BUDGET
+    eval_every: int = 20
+    patience: int = 0
+    checkpoint_every: int = 10
+    seed: int = 17
+
+
+def precision(wanted: str) -> str:
+    """Return ``bfloat16`` or ``float32``; for ``auto`` the former where the processor or GPU multiplies it natively."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def learning_rate_at(step: int, steps: int, plan: Plan) -> float:
+    """Return the rate of a step, counted from 0: linear warm-up, then half a cosine to zero (paper section 2.2).
+
+    >>> [round(learning_rate_at(s, 10, Plan(learning_rate=1.0, warmup_fraction=0.2)), 3) for s in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.038]
+    """
+    warmup = max(1, round(plan.warmup_fraction * steps))
+    if step < warmup:
+        return plan.learning_rate * (step + 1) / warmup
+    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def batches(n: int, plan: Plan, epoch: int) -> Iterator[np.ndarray]:
+    """Yield the row numbers of each batch of an epoch: a fresh shuffle by (seed, epoch), the ragged rest left out."""
+    order = np.random.default_rng([plan.seed, epoch]).permutation(n)
+    for start in range(0, n - plan.batch_size + 1, plan.batch_size):
+        yield order[start : start + plan.batch_size]
+
+
+def batch_loss(encoder: Encoder, pairs: Pairs, rows: Sequence[int], plan: Plan) -> Tensor:
+    """Return InfoNCE of some pairs: anchors, positives and negatives are embedded together, in chunks of similar length.
+
+    The chunks change speed and memory only: loss and gradients are those of one unchunked batch.
+    """
+    b = len(rows)
+    texts = [pairs.anchors[r] for r in rows] + [pairs.positives[r] for r in rows]
+    texts += [negative for r in rows for negative in pairs.negatives[r]]
+    device = encoder.device.type
+    with torch.autocast(device, torch.bfloat16) if plan.precision == "bfloat16" else nullcontext():
+        vectors = encoders.forward(encoder, texts, plan.token_budget)  # ((2 + K) B, D)
+    extra = vectors[2 * b :]
+    return losses.info_nce(
+        vectors[:b],
+        vectors[b : 2 * b],
+        extra.view(b, -1, vectors.size(1)) if len(extra) else None,
+        temperature=plan.temperature,
+        shared_negatives=plan.shared_negatives,
+        symmetric=plan.symmetric,
+        groups=[pairs.groups[r] for r in rows] if plan.mask_groups else None,
+    )
+
+
+def train(
+    encoder: Encoder,
+    pairs: Pairs,
+    plan: Plan,
+    folder: Path,
+    evaluate: Callable[[Encoder], float] | None = None,
+    progress: bool = True,
+) -> list[dict]:
+    """Train the adapter in place, leave it at its best dev score, and return the history.
+
+    The state is kept in ``folder/checkpoint/last.safetensors``; called again after a kill, training goes on from there and
+    ends, on one machine, with the bitwise same adapter.
+
+    Args:
+        encoder: base with an adapter (``lora.attach``); only tensors that require gradients are trained.
+        pairs: tokenised pairs, at least one batch.
+        plan: how to train.
+        folder: the run's folder; ``history.jsonl`` is written there, a line a step or evaluation.
+        evaluate: dev score of an encoder, higher is better; called before the first step, every ``plan.eval_every`` steps
+            and after the last. ``None`` keeps the last state.
+        progress: show a bar with loss and pairs per second.
+
+    Raises:
+        ValueError: if there are fewer pairs than one batch.
+        FloatingPointError: if a loss is not finite, with the ids of its batch; the last good checkpoint is kept.
+    """
+    if len(pairs.ids) < plan.batch_size:
+        raise ValueError(
+            f"{len(pairs.ids)} training pairs are fewer than one batch of {plan.batch_size}; lower batch_size"
+        )
+    state = _State(encoder, plan, folder, total=plan.epochs * (len(pairs.ids) // plan.batch_size))
+    state.resume()
+    if evaluate and not state.history:
+        state.judge(evaluate, plan)
+    bar = tqdm(total=state.total, initial=state.step, unit="step", desc="train", disable=not progress, mininterval=2)
+    with bar:
+        while state.step < state.total and not state.stopped:
+            started = time.perf_counter()
+            loss = _step(encoder, pairs, plan, state)
+            pace = plan.batch_size / (time.perf_counter() - started)
+            bar.set_postfix(loss=f"{loss:.4f}", pairs_per_s=f"{pace:.0f}", refresh=False)
+            bar.update()
+            if evaluate and (state.step % plan.eval_every == 0 or state.step == state.total):
+                state.judge(evaluate, plan)
+            if state.step % plan.checkpoint_every == 0 or state.step == state.total or state.stopped:
+                state.save()
+    if evaluate:
+        state.restore_best()
+    return state.history
+
+
+def _step(encoder: Encoder, pairs: Pairs, plan: Plan, state: _State) -> float:
+    """Take one optimiser step and return its loss."""
+    per_epoch = len(pairs.ids) // plan.batch_size
+    epoch, position = divmod(state.step, per_epoch)
+    rows = state.rows(len(pairs.ids), epoch, position)
+    encoder.model.train()
+    loss = batch_loss(encoder, pairs, rows, plan)
+    value = loss.item()
+    if not math.isfinite(value):
+        names = ", ".join(pairs.ids[r] for r in rows[:8])
+        raise FloatingPointError(
+            f"loss is {value} at step {state.step + 1}, batch of pairs {names}, …; the last good checkpoint is kept in "
+            f"{state.path.parent.name}/{state.path.name}; lower learning_rate or use precision float32, under another run name"
+        )
+    rate = learning_rate_at(state.step, state.total, plan)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), plan.clip_norm).item()
+    state.optimiser.step()
+    state.step += 1
+    state.log({"step": state.step, "epoch": epoch, "loss": value, "learning_rate": rate, "gradient_norm": norm})
+    return value
+
+
+class _State:
+    """All that a resumed run needs: adapter, optimiser, random generator, position, best adapter so far, history."""
+
+    def __init__(self, encoder: Encoder, plan: Plan, folder: Path, total: int) -> None:
+        self.encoder, self.plan, self.folder, self.total = encoder, plan, folder, total
+        self.path = folder / "checkpoint" / "last.safetensors"
+        self.parameters = {n: p for n, p in encoder.model.named_parameters() if p.requires_grad}
+        self.optimiser = torch.optim.AdamW(
+            self.parameters.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay, foreach=False
+        )
+        self.step, self.stopped, self.history = 0, False, []
+        self.best_score, self.best_step, self.best = -math.inf, 0, {}
+        self._order: tuple[int, list[np.ndarray]] = (-1, [])
+        torch.manual_seed(plan.seed)  # dropout
+
+    def rows(self, n: int, epoch: int, position: int) -> np.ndarray:
+        """Return one batch of an epoch; the epoch's order is kept until the next."""
+        if self._order[0] != epoch:
+            self._order = (epoch, list(batches(n, self.plan, epoch)))
+        return self._order[1][position]
+
+    def log(self, row: dict) -> None:
+        """Append to the history, in memory and on disk."""
+        self.history.append(row)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def judge(self, evaluate: Callable[[Encoder], float], plan: Plan) -> None:
+        """Score the adapter on dev, keep it if it is the best so far, stop when patience is spent."""
+        self.encoder.model.eval()
+        score = float(evaluate(self.encoder))
+        self.log({"step": self.step, "dev_score": score})
+        if score > self.best_score:
+            self.best_score, self.best_step = score, self.step
+            self.best = {n: p.detach().clone() for n, p in self.parameters.items()}
+        elif plan.patience and self.step - self.best_step >= plan.patience * plan.eval_every:
+            self.stopped = True
+
+    def restore_best(self) -> None:
+        """Put the best adapter back into the model."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.best[name])
+        self.encoder.model.eval()
+
+    def save(self) -> None:
+        """Write the checkpoint aside, flush it to disk, and move it into place: a kill leaves the old or the new one."""
+        tensors = {f"adapter/{n}": p.detach() for n, p in self.parameters.items()}
+        tensors |= {f"best/{n}": t for n, t in self.best.items()}
+        for name, parameter in self.parameters.items():
+            tensors |= {f"optimiser/{key}/{name}": value for key, value in self.optimiser.state[parameter].items()}
+        tensors["random/cpu"] = torch.get_rng_state()
+        if self.encoder.device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.encoder.device)
+        position = {
+            "step": self.step,
+            "stopped": self.stopped,
+            "best_score": self.best_score,
+            "best_step": self.best_step,
+        }
+        position |= {"history": self.history, "plan": asdict(self.plan)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".partial")
+        save_file(
+            {k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata={"position": json.dumps(position)}
+        )
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(self.path)
+
+    def resume(self) -> None:
+        """Go back to the checkpoint, if there is one, else start clean.
+
+        Raises:
+            ValueError: if the checkpoint belongs to another plan.
+        """
+        history = self.folder / "history.jsonl"
+        if not self.path.exists():
+            history.unlink(missing_ok=True)
+            return
+        with safe_open(self.path, "pt") as file:
+            position = json.loads(file.metadata()["position"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        plan = position.pop("plan")
+        if plan != asdict(self.plan):
+            changed = {k: (plan[k], v) for k, v in asdict(self.plan).items() if plan.get(k) != v}
+            raise ValueError(
+                f"{self.path} was made with another plan (kept, wanted): {changed}; choose another run name"
+            )
+        for key, value in position.items():
+            setattr(self, key, value)
+        self._fill(tensors)
+        aside = history.with_suffix(".partial")
+        aside.write_text("".join(json.dumps(row) + "\n" for row in self.history), encoding="utf-8")
+        aside.replace(history)
+
+    def _fill(self, tensors: dict[str, Tensor]) -> None:
+        device = self.encoder.device
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"adapter/{name}"])
+                kept = {
+                    k.split("/")[1]: v
+                    for k, v in tensors.items()
+                    if k.startswith("optimiser/") and k.endswith(f"/{name}")
+                }
+                if kept:
+                    self.optimiser.state[parameter] = {k: v if k == "step" else v.to(device) for k, v in kept.items()}
+        self.best = {k.removeprefix("best/"): v.to(device) for k, v in tensors.items() if k.startswith("best/")}
+        torch.set_rng_state(tensors["random/cpu"])
+        if "random/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random/cuda"], device)

@@ -1,0 +1,291 @@
+"""Records: what they hold, what they refuse, and when two runs are the same."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cardioembed_lib import paths, records
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    file = tmp_path / "pairs.test.parquet"
+    file.write_bytes(b"abc")
+    return [file]
+
+
+@pytest.fixture
+def write(tmp_path, inputs):
+    def go(name="retrieval.m.json", **changes):
+        given = {"metrics": {"mrr": 0.5}, "counts": {"queries": 6}, "inputs": inputs, "params": {"seed": 17}}
+        return records.write(tmp_path / "results" / name, **given | changes)
+
+    return go
+
+
+def folder(tmp_path, name, content):
+    place = tmp_path / name
+    place.mkdir()
+    for stem, record in content.items():
+        (place / f"{stem}.json").write_text(json.dumps(record))
+    return place
+
+
+def record(mrr=0.5, acc=0.5, queries=100, status="run", **inputs):
+    metrics = {"mrr": mrr, "acc_at_1": acc} if status == "run" else {}
+    return {"metrics": metrics, "counts": {"queries": queries}, "inputs": inputs, "params": {}, "status": status}
+
+
+def verdicts(ours, committed):
+    return {row.key: row.verdict for row in records.compare({"r": ours}, {"r": committed})}
+
+
+# writing
+
+
+def test_what_is_written_is_what_is_read(write, tmp_path):
+    returned = write(seconds=1.26)
+    assert records.read(tmp_path / "results" / "retrieval.m.json") == returned
+    assert returned["seconds"] == 1.3
+    assert returned["status"] == "run"
+    assert "reason" not in returned
+    assert returned["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_inputs_are_known_by_name_and_hash(write):
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert write()["inputs"] == {"pairs.test.parquet": f"sha256:{abc}"}
+
+
+def test_inputs_of_one_name_are_told_apart_by_their_folders(write, tmp_path):
+    files = [tmp_path / run / "adapter.safetensors" for run in ("r8", "r16")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(file.parent.name)
+    assert set(write(inputs=files)["inputs"]) == {"r8/adapter.safetensors", "r16/adapter.safetensors"}
+    with pytest.raises(ValueError, match=r"two inputs are called r8/adapter\.safetensors"):
+        write(inputs=[files[0], files[0]])
+
+
+def test_a_folders_hash_changes_with_content_and_with_names(write, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "weights").write_text("1")
+    first = write(inputs=[adapter])["inputs"]["adapter"]
+    (adapter / "weights").rename(adapter / "other")
+    second = write(inputs=[adapter])["inputs"]["adapter"]
+    (adapter / "other").write_text("2")
+    assert len({first, second, write(inputs=[adapter])["inputs"]["adapter"]}) == 3
+
+
+def test_keys_are_sorted_and_floats_rounded(write, tmp_path):
+    write(metrics={"z": 1 / 3, "a": [np.float32(0.1), np.int64(3)], "m": {"10": -1e-9}})
+    text = (tmp_path / "results" / "retrieval.m.json").read_text()
+    assert list(json.loads(text)) == sorted(json.loads(text))
+    assert json.loads(text)["metrics"] == {"a": [0.1, 3], "m": {"10": 0.0}, "z": 0.333333}
+    assert "-0.0" not in text
+
+
+def test_no_folder_of_this_machine_is_in_a_record(write, tmp_path):
+    params = {"corpus": tmp_path / "my books", "pairs": str(paths.ROOT / "artifacts" / "x"), "relative": "runs/r8"}
+    assert write(params=params)["params"] == {"corpus": "my books", "pairs": "artifacts/x", "relative": "runs/r8"}
+    assert str(tmp_path) not in (tmp_path / "results" / "retrieval.m.json").read_text()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, np.float32("nan")])
+def test_a_refused_record_names_the_key_and_leaves_nothing_behind(write, tmp_path, bad):
+    with pytest.raises(ValueError, match=r"metrics\.by_pool\.10\.mrr is (nan|inf)"):
+        write(metrics={"by_pool": {"10": {"mrr": bad}}})
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_move_that_fails_leaves_the_old_record_and_nothing_aside(write, tmp_path, monkeypatch):
+    before = write()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(metrics={"mrr": 0.9})
+    assert [f.name for f in (tmp_path / "results").iterdir()] == ["retrieval.m.json"]
+    assert records.read(tmp_path / "results" / "retrieval.m.json") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"status": "failed"}, "status is 'failed'"),
+        ({"status": "not run", "metrics": {}}, "'not run' needs a reason"),
+        ({"reason": "no data"}, "'run' has none"),
+        ({"status": "not run", "reason": "no data"}, "has no metrics; found mrr"),
+        ({"metrics": {"mrr": object()}}, r"metrics\.mrr is a object"),
+        ({"params": {"seeds": {1, 2}}}, r"params\.seeds is a set"),
+    ],
+)
+def test_bad_records_are_refused_by_name(write, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write(**changes)
+
+
+def test_a_missing_input_is_named(write, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.parquet is missing"):
+        write(inputs=[tmp_path / "gone.parquet"])
+
+
+def test_not_run_says_why(write):
+    written = write(status="not run", reason="MIMIC-III needs credentials.", metrics={}, inputs=[])
+    assert (written["status"], written["reason"]) == ("not run", "MIMIC-III needs credentials.")
+
+
+def test_commit_is_the_repositorys_with_its_changes(write, tmp_path, monkeypatch):
+    root = tmp_path / "repository"
+    root.mkdir()
+    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    monkeypatch.setattr(paths, "ROOT", root)
+    assert write()["commit"] == "unknown"
+    subprocess.run([*git, "init", "-q"], check=True)
+    assert write()["commit"] == "unknown"
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    assert re.fullmatch(r"[0-9a-f]{7,}", write()["commit"])
+    (root / "new.py").write_text("1")
+    assert re.fullmatch(r"[0-9a-f]{7,}\+changes", write()["commit"])
+    inside = root / "site-packages"
+    inside.mkdir()
+    monkeypatch.setattr(paths, "ROOT", inside)
+    assert write()["commit"] == "unknown"
+
+
+def test_device_is_a_model_and_not_a_host(write):
+    import platform
+
+    assert write(device="cpu")["device"]
+    assert write(device="NVIDIA H200")["device"] == "NVIDIA H200"
+    assert platform.node() not in write()["device"]
+
+
+def test_path_names_the_measurement_and_the_model(monkeypatch, tmp_path):
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
+    expected = tmp_path / "open" / "results" / "retrieval.bge-small-en-v1.5.json"
+    assert records.path("open", "retrieval", "bge-small-en-v1.5") == expected
+
+
+@pytest.mark.parametrize(("measurement", "model"), [("retrieval", "BAAI/bge"), ("a.b", "m"), ("r", "../m"), ("r", "")])
+def test_a_path_cannot_leave_its_folder(measurement, model):
+    with pytest.raises(ValueError, match="cannot be part of a record's name"):
+        records.path("open", measurement, model)
+
+
+# reading
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is not JSON"), ("[]", "is no record"), ('{"metrics": {}}', "lacks counts, inputs, params, status")],
+)
+def test_what_is_no_record_is_refused(tmp_path, text, message):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        records.read(tmp_path / "x.json")
+
+
+def test_a_missing_record_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run the notebook that writes it"):
+        records.read(tmp_path / "x.json")
+
+
+# comparing
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        (0.5, "same"),
+        (0.500001, "same"),
+        (0.500002, "close"),
+        (0.5005, "close"),
+        (0.499501, "close"),
+        (0.500501, "differs"),
+        (0.9, "differs"),
+        (0.4, "differs"),
+    ],
+)
+def test_verdict_depends_on_the_distance_and_not_on_the_direction(ours, verdict):
+    assert verdicts(record(mrr=ours), record(mrr=0.5))["metrics.mrr"] == verdict
+
+
+def test_one_query_more_is_another_count():
+    assert verdicts(record(queries=101), record(queries=100))["counts.queries"] == "differs"
+    assert verdicts(record(queries="<10"), record(queries="<10"))["counts.queries"] == "same"
+    assert verdicts(record(queries=9), record(queries="<10"))["counts.queries"] == "differs"
+
+
+def test_accuracy_is_also_told_in_queries():
+    rows = records.compare({"r": record(acc=0.52)}, {"r": record(acc=0.5)})
+    assert {row.key: row.items for row in rows} == {"metrics.acc_at_1": 2, "metrics.mrr": None, "counts.queries": None}
+
+
+def test_other_inputs_explain_but_do_not_judge(tmp_path):
+    ours, theirs = record(), record()
+    ours["inputs"], theirs["inputs"] = {"a": "sha256:1", "b": "sha256:1"}, {"a": "sha256:2", "b": "sha256:1"}
+    rows, worst = records.verify(folder(tmp_path, "o", {"r": ours}), folder(tmp_path, "c", {"r": theirs}))
+    assert [row.key for row in rows if row.verdict == "note"] == ["inputs.a"]
+    assert worst == "note"
+
+
+def test_nested_values_are_compared_one_by_one():
+    ours, theirs = record(), record()
+    ours["metrics"]["curve"], theirs["metrics"]["curve"] = {"10": [0.1, 0.2]}, {"10": [0.1, 0.3]}
+    found = verdicts(ours, theirs)
+    assert (found["metrics.curve.10.0"], found["metrics.curve.10.1"]) == ("same", "differs")
+
+
+def test_missing_and_extra_are_told_apart():
+    rows = records.compare({"a": record(), "b": record()}, {"b": record(), "c": record()})
+    found = {(row.record, row.verdict) for row in rows}
+    assert {("a", "extra"), ("c", "missing")} <= found
+    ours, theirs = record(), record()
+    del ours["metrics"]["mrr"], theirs["metrics"]["acc_at_1"]
+    assert verdicts(ours, theirs)["metrics.mrr"] == "missing"
+    assert verdicts(ours, theirs)["metrics.acc_at_1"] == "extra"
+
+
+def test_not_run_twice_is_the_same_and_once_is_missing():
+    idle = record(status="not run")
+    assert set(verdicts(idle, idle).values()) == {"same"}
+    assert verdicts(idle, record()) == {"status": "missing"}
+    assert verdicts(record(), idle) == {"status": "extra"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "code", "said"),
+    [
+        ({"r": record()}, 0, "1 records: 3 same"),
+        ({"r": record(mrr=0.5003)}, 0, "2 same, 1 close"),
+        ({"r": record(mrr=0.6)}, 1, "metrics.mrr"),
+        ({"r": record(acc=0.53)}, 1, "differs"),
+        ({"other": record()}, 1, "1 extra, 1 missing"),
+    ],
+)
+def test_verify_prints_what_changed_and_fails_when_a_number_did(tmp_path, capsys, ours, code, said):
+    places = [folder(tmp_path, "fresh", ours), folder(tmp_path, "book", {"r": record()})]
+    assert records.main(["verify", *map(str, places)]) == code
+    assert said in capsys.readouterr().out
+
+
+def test_verify_of_an_empty_folder_is_no_success(tmp_path, capsys):
+    full = folder(tmp_path, "book", {"r": record()})
+    assert records.main(["verify", str(tmp_path / "nowhere"), str(full)]) == 1
+    assert "nowhere holds no records" in capsys.readouterr().err
+
+
+def test_verify_runs_as_a_command(tmp_path):
+    places = [str(folder(tmp_path, name, {"r": record()})) for name in ("fresh", "book")]
+    command = [sys.executable, "-m", "cardioembed_lib.records", "verify", *places]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "1 records: 3 same\n")
