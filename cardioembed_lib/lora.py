@@ -15,11 +15,11 @@ from transformers import AutoModel, BitsAndBytesConfig, PretrainedConfig
 
 # A linear layer's name says its role; feed-forward is every other linear layer of a block.
 ROLES = {
-    "q": r"(q_proj|query|attn\.q)$",
-    "k": r"(k_proj|key|attn\.k)$",
-    "v": r"(v_proj|value|attn\.v)$",
-    "o": r"(o_proj|attention\.output\.dense|attn\.o|attn\.Wo)$",
-    "qkv": r"(Wqkv|qkv_proj)$",
+    "q": r"(q_proj|\.query|attn\.q)$",
+    "k": r"(k_proj|\.key|attn\.k)$",
+    "v": r"(v_proj|\.value|attn\.v)$",
+    "o": r"(o_proj|attention\.output\.dense|attention\.dense|attn\.o|attn\.Wo)$",
+    "qkv": r"(Wqkv|qkv_proj|query_key_value)$",
 }
 TARGETS = {"all-linear": None, "attention": {"q", "k", "v", "o", "qkv"}, "qv": {"q", "v"}}
 
@@ -90,7 +90,28 @@ def quantisation(bits: int | None) -> BitsAndBytesConfig | None:
     raise ValueError(f"bits is {bits}; the base is loaded in 8 or 4 bits, or unquantised (null)")
 
 
-def attach(model: nn.Module, *, rank: int, alpha: float, dropout: float, targets: str, seed: int) -> PeftModel:
+def keep_differentiable(model: nn.Module) -> nn.Module:
+    """Return a quantised model, its 4-bit layers kept in the layout that gradients pass through.
+
+    bitsandbytes 0.50 repacks a layer at its first evaluation on a processor with AVX512-BF16. The repacked product has no
+    derivative: every layer below it would then be trained, without an error, on wrong gradients.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def attach(
+    model: nn.Module,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    targets: str,
+    seed: int,
+    gradient_checkpointing: bool = False,
+) -> PeftModel:
     """Return the model with a fresh adapter on it, base frozen; B is zero, so its output is still the base's.
 
     Args:
@@ -100,8 +121,11 @@ def attach(model: nn.Module, *, rank: int, alpha: float, dropout: float, targets
         dropout: 0..1, on the adapter's input (paper: 0.05).
         targets: see ``target_modules``.
         seed: for A's random start; the global generator is left as it was.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them; memory only.
     """
     names = target_modules(model, targets)
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, bias="none")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -30,3 +30,17 @@ def mirror() -> Path | None:
     """Return the folder looked at before the network, or ``None`` (``CARDIOEMBED_MIRROR``)."""
     value = os.environ.get("CARDIOEMBED_MIRROR")
     return Path(value) if value else None
+
+
+def need(path: Path, notebook: str) -> Path:
+    """Return the path if it exists.
+
+    Raises:
+        FileNotFoundError: naming the notebook that makes it.
+    """
+    if not path.exists():
+        where = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
+        raise FileNotFoundError(
+            f"{where} is missing; run notebooks/{notebook}.ipynb with this profile first, or `make book`"
+        )
+    return path

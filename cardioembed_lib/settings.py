@@ -66,6 +66,7 @@ class Train(Parameters):
     mask_groups: bool
     max_length: Annotated[int, Field(ge=8)]
     precision: Literal["auto", "float32", "bfloat16"]
+    gradient_checkpointing: bool
     token_budget: Annotated[int, Field(ge=64)]
     eval_every: Count
     patience: Annotated[int, Field(ge=0)]
@@ -85,8 +86,6 @@ class Retrieval(Parameters):
 
 class Report(Parameters):
     """Parameters of ``06_report``."""
-
-    seed: int
 
 
 NOTEBOOKS: dict[str, type[Parameters]] = {

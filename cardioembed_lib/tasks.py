@@ -61,17 +61,21 @@ def from_pairs(name: str, asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
     return Task(name, asked["anchor"].to_list(), passages, gold, asked["document"].to_list())
 
 
-def standard(definitions: pl.DataFrame, questions: Mapping[str, pl.DataFrame], split: str = "test") -> dict[str, Task]:
+def standard(
+    definitions: pl.DataFrame, questions: pl.DataFrame, benchmarks: Mapping[str, pl.DataFrame], split: str = "test"
+) -> dict[str, Task]:
     """Return the tasks of the study, by name.
 
     ``definition_cardiology`` and ``definition_other``: a held-out glossary entry without its term, to be matched with the
     sentence that introduces the term among all introducing sentences of the corpus. ``definition_heldout``: the cardiology
-    queries again, the pool cut to held-out documents. ``<benchmark>_questions``: cardiology questions of an unseen domain,
-    to be matched with their answers.
+    queries again, the pool cut to held-out documents. ``question_heldout``: the held-out documents' own questions, to be
+    matched with all answers of the corpus. ``<benchmark>_questions``: cardiology questions of an unseen domain, to be
+    matched with their answers.
 
     Args:
         definitions: all pairs of kind ``definition``.
-        questions: for each benchmark its pairs of kind ``question``.
+        questions: all pairs of kind ``question`` of the same corpus.
+        benchmarks: for each benchmark its pairs of kind ``question``.
         split: whose documents are asked.
     """
     held = definitions.filter(split=split)
@@ -81,7 +85,8 @@ def standard(definitions: pl.DataFrame, questions: Mapping[str, pl.DataFrame], s
     other = held.filter(topic="other")
     if len(other):
         tasks["definition_other"] = from_pairs("definition_other", other, definitions)
-    for benchmark, pairs in questions.items():
+    tasks["question_heldout"] = from_pairs("question_heldout", questions.filter(split=split), questions)
+    for benchmark, pairs in benchmarks.items():
         asked = pairs.filter(topic="cardiology")
         tasks[f"{benchmark}_questions"] = from_pairs(f"{benchmark}_questions", asked, asked)
     return tasks
@@ -106,6 +111,11 @@ def evaluate(task: Task, encoder: Encoder, cache: Path | None = None, progress: 
     similarities = q @ p.T
     cosines = metrics.positive_cosines(q, p[task.gold])
     return Outcome(metrics.gold_ranks(similarities, task.gold), cosines, similarities)
+
+
+def dev_mrr(task: Task, encoder: Encoder) -> float:
+    """Return the MRR of an encoder on a task: the score by which training picks its best step."""
+    return metrics.mrr(evaluate(task, encoder).ranks)
 
 
 def floors(task: Task, seed: int) -> dict[str, Outcome]:

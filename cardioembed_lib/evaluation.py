@@ -1,0 +1,107 @@
+"""What does an outcome say, alone and against the base?
+
+Shapes: Q queries, N passages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from umap import UMAP
+
+from cardioembed_lib import encoder as encoders
+from cardioembed_lib import metrics
+from cardioembed_lib.encoder import Encoder
+from cardioembed_lib.tasks import Outcome, Task
+
+POOL_SIZES = (30, 100, 300, 1000, 3000, 10_000)
+CHAPTERS = 8  # as many as there are colours a colour-blind reader can tell apart
+
+
+def measures(task: Task, outcome: Outcome, seed: int) -> dict:
+    """Return the metrics of one model on one task; intervals are drawn over the documents the queries come from.
+
+    Args:
+        task: the task.
+        outcome: of ``tasks.evaluate`` or ``tasks.floors``.
+        seed: of bootstrap and pools.
+
+    Returns:
+        ``metrics.summary`` (without cosines for a lexical floor), and ``pool_sizes``: ``acc_at_1`` and ``mrr`` in smaller
+        pools, the last one whole.
+    """
+    lexical = np.isnan(outcome.cosines).all()
+    found = metrics.summary(
+        outcome.ranks, np.zeros(len(outcome.ranks)) if lexical else outcome.cosines, seed, task.clusters
+    )
+    if lexical:
+        found = {k: v for k, v in found.items() if "cosine" not in k}
+    n = len(task.passages)
+    sizes = [*(s for s in POOL_SIZES if s < n), n]
+    return found | {"pool_sizes": metrics.pool_size_curve(outcome.similarities, task.gold, sizes, seed)}
+
+
+def compare(
+    asked: Mapping[str, Task], outcomes: Mapping[str, Mapping[str, Outcome]], base: str, runs: Sequence[str], seed: int
+) -> dict[str, dict[str, float]]:
+    """Return tuned against base for each task: reciprocal ranks averaged over the runs, less the base's, query by query.
+
+    Args:
+        asked: tasks by name.
+        outcomes: by model, then by task.
+        base: the model the runs started from.
+        runs: the runs, one a seed.
+        seed: of sign flips and bootstrap; both take documents, not queries, as units.
+
+    Returns:
+        For each task ``base_mrr``, ``tuned_mrr``, ``difference``, ``low``, ``high``, ``p``, ``p_holm`` (over the tasks),
+        ``worst_seed`` and ``best_seed`` (difference of a single run).
+    """
+    found = {}
+    for name, task in asked.items():
+        before = 1 / outcomes[base][name].ranks
+        each = np.array([1 / outcomes[run][name].ranks for run in runs])  # (runs, Q)
+        after = each.mean(axis=0)
+        gains = (each - before).mean(axis=1)
+        found[name] = {
+            "base_mrr": float(before.mean()),
+            "tuned_mrr": float(after.mean()),
+            **metrics.paired_difference(after, before, seed, groups=task.clusters),
+            "worst_seed": float(gains.min()),
+            "best_seed": float(gains.max()),
+        }
+    for entry, p in zip(found.values(), metrics.holm([m["p"] for m in found.values()]), strict=True):
+        entry["p_holm"] = float(p)
+    return found
+
+
+def term_map(passages: pl.DataFrame, encoded: Mapping[str, Encoder], seed: int) -> pl.DataFrame:
+    """Return where UMAP (McInnes et al. 2018, arXiv 1802.03426) puts the cardiology terms, for each model.
+
+    Args:
+        passages: of the corpus; the glossary entries of cardiology are taken, a term a point.
+        encoded: models by name.
+        seed: of UMAP, which is then deterministic on one machine.
+
+    Returns:
+        ``model``, ``x``, ``y``, ``chapter``: a title, or "other" beyond the eight chapters with most terms.
+    """
+    entries = passages.filter(kind="glossary", topic="cardiology").with_columns(
+        term=pl.col("terms").list.first(), chapter=pl.col("section").str.split(" > ").list.first()
+    )
+    largest = (
+        entries.group_by("chapter").len().sort(["len", "chapter"], descending=[True, False]).head(CHAPTERS)["chapter"]
+    )
+    chapter = entries["chapter"].map_elements(lambda c: c if c in set(largest) else "other", return_dtype=pl.String)
+    out = []
+    for name, model in encoded.items():
+        vectors = encoders.encode(model, entries["term"].to_list())
+        places = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
+        out.append(
+            pl.DataFrame(
+                {"model": name, "x": places[:, 0].astype(float), "y": places[:, 1].astype(float), "chapter": chapter}
+            )
+        )
+    return pl.concat(out)
