@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import polars as pl
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from cardioembed_lib import cleaning, manifests, readers, shingles
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from cardioembed_lib import lora, paths, pooling, settings
@@ -99,14 +100,15 @@ def load(
         name: key in ``models.yaml``.
         adapter: folder of a trained adapter, merged into the weights.
         weight: share of the adapter in the merge, 0..1 (``lora.merge``).
-        bits: 8 or 4 to quantise the frozen base with bitsandbytes; no adapter can be merged then.
+        bits: 8 or 4 to quantise the frozen base with bitsandbytes, to train on it; no adapter can be merged then.
         dtype: of the weights: ``float32`` or ``bfloat16``.
         max_length: tokens kept of a text; the model's own limit when ``None``.
         device: where it runs; a GPU when there is one.
 
     Raises:
         KeyError: if the model is not in ``models.yaml``.
-        ValueError: if its packaged weights have another hash, or it needs remote code.
+        ValueError: if its packaged weights have another hash, it needs remote code, or the adapter does not fit.
+        FileNotFoundError: if there is no such adapter.
         OSError: if the hub cannot be reached, with what to do.
     """
     entry = spec(name)
@@ -114,6 +116,8 @@ def load(
         raise ValueError(
             f"{name} runs only with code from the hub, which this project never executes (trust_remote_code)"
         )
+    if adapter is not None:
+        _check_adapter(name, entry, adapter, bits)
     where, revision = _source(name, entry)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
@@ -127,7 +131,8 @@ def load(
         ) from error
     if adapter is not None:
         model = lora.merge(PeftModel.from_pretrained(model, adapter), weight)
-    model.eval().requires_grad_(False)
+    model.config.use_cache = False  # a decoder's keys and values are of no use once the text has been read
+    lora.keep_differentiable(model).eval().requires_grad_(False)
     if bits is None:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Encoder(
@@ -260,21 +265,42 @@ def cached(
 
     Returns:
         (B, D) float32, memory-mapped, read only.
+
+    Raises:
+        ValueError: if the encoder's weights have no name, because an adapter is still being trained on them.
     """
-    parts = [encoder.revision, encoder.pooling, prompt, str(encoder.max_length), *texts]
-    key = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
+    if not encoder.revision:
+        raise ValueError(f"{encoder.name} has weights that may change; use encode, or save its adapter and load that")
+    parts = [encoder.revision, encoder.pooling, prompt, encoder.max_length, *texts]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
     path = folder / f"{key}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".partial.npy")
-        np.save(aside, encode(encoder, texts, prompt=prompt, progress=progress))
-        aside.replace(path)
+        try:
+            np.save(aside, encode(encoder, texts, prompt=prompt, progress=progress))
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r")
 
 
 def with_model(encoder: Encoder, model: nn.Module) -> Encoder:
-    """Return the same encoder around another model, for example one with an adapter laid on."""
-    return replace(encoder, model=model)
+    """Return the same encoder around another model, for example one with an adapter laid on; ``cached`` refuses it."""
+    return replace(encoder, model=model, revision="")
+
+
+def _check_adapter(name: str, entry: ModelSpec, adapter: Path, bits: int | None) -> None:
+    config = adapter / "adapter_config.json"
+    if not config.exists():
+        raise FileNotFoundError(f"{config} is missing; train the adapter with notebooks/02_train.ipynb first")
+    base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    if base != entry.hub_id:
+        raise ValueError(
+            f"{adapter.name} was trained on {base}, not on {name} ({entry.hub_id}); load it on its own base"
+        )
+    if bits is not None:
+        raise ValueError(f"{adapter.name} cannot be merged into a base of {bits} bits; load the base with bits=None")
 
 
 def _source(name: str, entry: ModelSpec) -> tuple[str, str | None]:

@@ -77,31 +77,23 @@ def compare(
     return found
 
 
-def term_map(passages: pl.DataFrame, encoded: Mapping[str, Encoder], seed: int) -> pl.DataFrame:
-    """Return where UMAP (McInnes et al. 2018, arXiv 1802.03426) puts the cardiology terms, for each model.
+def term_map(passages: pl.DataFrame, encoder: Encoder, seed: int) -> pl.DataFrame:
+    """Return where UMAP (McInnes et al. 2018, arXiv 1802.03426) puts the cardiology terms of a model.
 
     Args:
         passages: of the corpus; the glossary entries of cardiology are taken, a term a point.
-        encoded: models by name.
+        encoder: the model.
         seed: of UMAP, which is then deterministic on one machine.
 
     Returns:
-        ``model``, ``x``, ``y``, ``chapter``: a title, or "other" beyond the eight chapters with most terms.
+        ``x``, ``y``, ``chapter``: a title, or "other" beyond the eight chapters with most terms.
     """
     entries = passages.filter(kind="glossary", topic="cardiology").with_columns(
         term=pl.col("terms").list.first(), chapter=pl.col("section").str.split(" > ").list.first()
     )
-    largest = (
-        entries.group_by("chapter").len().sort(["len", "chapter"], descending=[True, False]).head(CHAPTERS)["chapter"]
-    )
-    chapter = entries["chapter"].map_elements(lambda c: c if c in set(largest) else "other", return_dtype=pl.String)
-    out = []
-    for name, model in encoded.items():
-        vectors = encoders.encode(model, entries["term"].to_list())
-        places = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
-        out.append(
-            pl.DataFrame(
-                {"model": name, "x": places[:, 0].astype(float), "y": places[:, 1].astype(float), "chapter": chapter}
-            )
-        )
-    return pl.concat(out)
+    sizes = entries.group_by("chapter").len().sort(["len", "chapter"], descending=[True, False])
+    large = sizes["chapter"].head(CHAPTERS).to_list()
+    vectors = encoders.encode(encoder, entries["term"].to_list())
+    places = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors).astype(float)
+    chapter = pl.when(pl.col("chapter").is_in(large)).then("chapter").otherwise(pl.lit("other"))
+    return entries.select(x=pl.Series(places[:, 0]), y=pl.Series(places[:, 1]), chapter=chapter)

@@ -6,6 +6,8 @@ The arithmetic is LoRA's (Hu et al. 2021, arXiv 2106.09685, eq. 3); the layers a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -132,6 +134,20 @@ def attach(
         return get_peft_model(model, config)
 
 
+@contextmanager
+def weighted(model: PeftModel, weight: float) -> Iterator[None]:
+    """Let the adapter count for ``weight`` of itself, as ``merge`` would make it, for as long as the block runs."""
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    kept = [dict(layer.scaling) for layer in layers]
+    for layer in layers:
+        layer.scaling.update({name: scale * weight for name, scale in layer.scaling.items()})
+    try:
+        yield
+    finally:
+        for layer, scaling in zip(layers, kept, strict=True):
+            layer.scaling.update(scaling)
+
+
 def merge(model: PeftModel, weight: float = 1.0) -> nn.Module:
     """Return ``base + weight * adapter`` as a plain model (linear interpolation; Xiao et al. 2023, arXiv 2311.13534).
 
@@ -139,11 +155,8 @@ def merge(model: PeftModel, weight: float = 1.0) -> nn.Module:
         model: base with adapter; it is used up.
         weight: 0 gives the base, 1 the tuned model.
     """
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            for name in module.scaling:
-                module.scaling[name] *= weight
-    return model.merge_and_unload()
+    with weighted(model, weight):
+        return model.merge_and_unload()
 
 
 def _role(name: str) -> str:

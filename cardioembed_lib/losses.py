@@ -67,12 +67,15 @@ def info_nce(
 def _check(anchors: Tensor, positives: Tensor, negatives: Tensor | None, groups, temperature: float) -> None:
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (the paper uses 0.05)")
-    if anchors.shape != positives.shape:
+    if anchors.dim() != 2 or anchors.shape != positives.shape:
         raise ValueError(
             f"anchors {tuple(anchors.shape)} and positives {tuple(positives.shape)} must have one shape (B, D)"
         )
-    if negatives is not None and len(negatives) != len(anchors):
-        raise ValueError(f"{len(negatives)} rows of negatives for {len(anchors)} anchors")
+    b, d = anchors.shape
+    if negatives is not None and not (
+        negatives.dim() in (2, 3) and negatives.shape[0] == b and negatives.shape[-1] == d
+    ):
+        raise ValueError(f"negatives {tuple(negatives.shape)} must be ({b}, K, {d}) or ({b}, {d}) for {b} anchors")
     if groups is not None and len(groups) != len(anchors):
         raise ValueError(f"{len(groups)} groups for {len(anchors)} anchors")
 

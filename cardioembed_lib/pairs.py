@@ -62,8 +62,9 @@ def without_term(text: str, term: str) -> str:
     >>> without_term("Preload: stretch of the heart; preload rises with filling", "preload")
     'stretch of the heart; rises with filling'
     """
-    pattern = rf"\b{re.escape(term)}(s|es)?\b\s*:?"
-    bare = re.sub(r"\s+", " ", re.sub(pattern, "", text, flags=re.IGNORECASE))
+    pattern = rf"(?<!\w){_any_number(term)}(?!\w)(?:\s*:)?"  # no \b: a term may begin or end with a sign, "Na+"
+    bare = re.sub(pattern, "", text, flags=re.IGNORECASE)
+    bare = re.sub(r"\s+", " ", re.sub(r"\(\s*\)", "", bare))
     return re.sub(r"^[\s:;,.–—()-]+", "", re.sub(r"\s+([,.;:)])", r"\1", bare)).strip()
 
 
@@ -96,7 +97,7 @@ def with_negatives(pairs: pl.DataFrame, how: str, seed: int, margin: float = 0.9
 
     Raises:
         KeyError: for another ``how``.
-        ValueError: if a source has a single document, so nothing is distant.
+        ValueError: if a source has a single document, so nothing is distant, or a pair has no candidate at all.
     """
     makers = {"none": None, "random_distant": _random_distant, "mined": _mined}
     if how not in makers:
@@ -169,8 +170,21 @@ def _row(anchor_row: dict, positive_row: dict, anchor: str, group: str) -> tuple
 
 def _key(term: str) -> str:
     """Return a term in the form under which prose and glossary are matched: lower case, singular."""
-    key = re.sub(r"\s+", " ", term.lower()).strip(" .,;:")
-    return key[:-1] if key.endswith("s") and not key.endswith(("ss", "is", "us")) else key
+    return _singular(re.sub(r"\s+", " ", term.lower()).strip(" .,;:"))
+
+
+def _singular(term: str) -> str:
+    if re.search(r"[^aeiou]ies$", term, re.IGNORECASE):
+        return term[:-3] + "y"
+    return term[:-1] if term.endswith("s") and not term.endswith(("ss", "is", "us")) else term
+
+
+def _any_number(term: str) -> str:
+    """Return a pattern of a term's singular and plural, whatever the spaces in it: artery, arteries; stenosis, stenoses."""
+    one = _singular(term.strip())
+    endings = (("y", "(?:y|ies|ys)"), ("is", "[ie]s"), ("", "(?:s|es)?"))
+    end, both = next((end, both) for end, both in endings if one.endswith(end))
+    return r"\s+".join(map(re.escape, one.removesuffix(end).split())) + both
 
 
 def _position(row: dict) -> int:
@@ -190,14 +204,25 @@ def _components(pairs: pl.DataFrame) -> np.ndarray:
 def _random_distant(part: pl.DataFrame, seed: int, margin: float) -> list[list[str]]:
     rng = np.random.default_rng(seed)
     texts, documents, groups = (part[c].to_list() for c in ("positive", "document", "group"))
+    others = list(dict.fromkeys(zip(documents, groups, strict=True)))  # each once: the check below ends early
     out = []
     for document, group in zip(documents, groups, strict=True):
+        if all(d == document or g == group for d, g in others):
+            raise _nothing_wrong(part, group)
         while True:
             drawn = int(rng.integers(len(texts)))
             if documents[drawn] != document and groups[drawn] != group:
                 break
         out.append([texts[drawn]])
     return out
+
+
+def _nothing_wrong(part: pl.DataFrame, group: str) -> ValueError:
+    source, split = part["source"][0], part["split"][0]
+    return ValueError(
+        f"source {source}, split {split}: no pair of another group (and, for random_distant, document) than {group!r} is "
+        "left to be its negative; use negatives 'none'"
+    )
 
 
 def _mined(part: pl.DataFrame, seed: int, margin: float) -> list[list[str]]:
@@ -208,6 +233,13 @@ def _mined(part: pl.DataFrame, seed: int, margin: float) -> list[list[str]]:
         scores = search.bm25_scores(block["anchor"].to_list(), texts)
         for i in range(len(block)):
             own = start + i
-            allowed = (groups != groups[own]) & (scores[i] <= margin * scores[i, own])
-            out.append([texts[int(np.argmax(np.where(allowed, scores[i], -1.0)))]])
+            wrong = groups != groups[own]
+            if not wrong.any():
+                raise _nothing_wrong(part, str(groups[own]))
+            allowed = wrong & (scores[i] <= margin * scores[i, own])
+            if allowed.any():
+                chosen = np.argmax(np.where(allowed, scores[i], -1.0))
+            else:  # all stand nearer than the positive, which shares hardly a word with its anchor: the farthest is safest
+                chosen = np.argmin(np.where(wrong, scores[i], np.inf))
+            out.append([texts[int(chosen)]])
     return out

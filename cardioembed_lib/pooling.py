@@ -27,8 +27,8 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     [[2.0]]
     """
     _refuse_empty(mask)
-    weights = mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    real = mask.unsqueeze(-1).bool()  # (B, T, 1)
+    return hidden.masked_fill(~real, 0).sum(dim=1) / real.sum(dim=1)  # filled, not multiplied: padding may hold nan
 
 
 def cls_pool(hidden: Tensor, mask: Tensor) -> Tensor:

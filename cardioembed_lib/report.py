@@ -206,6 +206,23 @@ def run_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     ]
 
 
+def tried_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return every run with what sets it apart from the first, and its dev scores, whole and merged; best first."""
+    plain = next(iter(training.values()))["params"]
+    rows = []
+    for run, record in training.items():
+        own = {k: v for k, v in record["params"].items() if v != plain[k] and k not in ("run", "precision_used")}
+        merged = record["metrics"]["dev_mrr_merged"]
+        gain = record["metrics"]["dev_mrr_best"] - record["metrics"]["dev_mrr_base"]
+        changed = "; ".join(f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in own.items())
+        shown = {f"merged at {weight}": score for weight, score in merged.items() if weight != "1.0"}
+        rows.append(
+            {"run": run, "differs in": changed or "nothing", "dev MRR": record["metrics"]["dev_mrr_best"], "gain": gain}
+            | shown
+        )
+    return sorted(rows, key=lambda row: -row["dev MRR"])
+
+
 def ordered(results: Mapping[str, Mapping]) -> list[str]:
     """Return models as tables show them: floors, base, runs."""
     base = {r["params"].get("base") for r in results.values()}

@@ -11,6 +11,8 @@ from pathlib import Path
 from cardioembed_lib import paths
 from cardioembed_lib.settings import Train
 
+CODE = ("encoder", "lora", "losses", "pairs", "pooling", "training")  # modules that decide what a run learns
+
 
 def name(parameters: Train) -> str:
     """Return the run's name: the one given, else one made of rank, seed and a hash of all parameters."""
@@ -23,8 +25,8 @@ def name(parameters: Train) -> str:
 def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
     """Return the run's folder, made or found again.
 
-    The same run over the same inputs goes on where it stopped. The same run over changed inputs starts anew: its old state
-    says nothing about them.
+    The same run over the same inputs goes on where it stopped. The same run over changed inputs, or with changed code of
+    training, starts anew: its old state says nothing about them.
 
     Args:
         parameters: of ``02_train``.
@@ -35,7 +37,11 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
     """
     folder = paths.artifacts(parameters.profile) / "runs" / name(parameters)
     card = folder / "parameters.json"
-    wanted = {"parameters": json.loads(_canonical(parameters)), "inputs": {p.name: _digest(p) for p in inputs}}
+    code = [Path(__file__).with_name(f"{module}.py") for module in CODE]
+    wanted = {
+        "parameters": json.loads(_canonical(parameters)),
+        "inputs": {p.name: _digest(p) for p in [*inputs, *code]},
+    }
     if card.exists():
         kept = json.loads(card.read_text(encoding="utf-8"))
         changed = {k: v for k, v in wanted["parameters"].items() if kept["parameters"].get(k) != v}

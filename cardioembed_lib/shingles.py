@@ -13,7 +13,7 @@ from collections import Counter
 
 import numpy as np
 from datasketch import LeanMinHash, MinHashLSH
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 WIDTH = 3  # words in a shingle
 N_HASHES = 64  # enough for 10 bands of 6 at a threshold of 0.9; every band costs memory

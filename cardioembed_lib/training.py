@@ -1,10 +1,12 @@
 """How does an adapter learn from pairs, and how is nothing lost when the process dies?
 
-Shapes: B pairs a batch, D width. Everything random is drawn from ``Plan.seed``.
+Shapes: B pairs a batch, D width. Everything random is drawn from ``Plan.seed``. Under torch.distributed every rank takes
+its slice of each batch and all end with the same adapter, that of one process (but for rounding and the dropout's draws).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,11 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
-from tqdm.auto import tqdm
+from torch import Tensor, distributed, nn
+from tqdm import tqdm
 
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib import losses
@@ -35,6 +38,26 @@ class Pairs:
     negatives: list[list[list[int]]]
     groups: list[int]
     ids: list[str]
+
+
+def tokenise(encoder: Encoder, frame: pl.DataFrame) -> Pairs:
+    """Return a table of pairs (``pairs.SCHEMA``) as token ids, the encoder's prompts in front.
+
+    Args:
+        encoder: whose tokenizer, prompts and length are used.
+        frame: pairs, with the same number of negatives in each row.
+    """
+    query, document = (encoder.prompts.get(side, "") for side in ("query", "document"))
+    flat = [text for texts in frame["negatives"].to_list() for text in texts]
+    each = len(flat) // max(1, len(frame))
+    negatives = encoders.tokenise(encoder, flat, document)
+    return Pairs(
+        anchors=encoders.tokenise(encoder, frame["anchor"].to_list(), query),
+        positives=encoders.tokenise(encoder, frame["positive"].to_list(), document),
+        negatives=[negatives[i * each : (i + 1) * each] for i in range(len(frame))],
+        groups=(frame["group"].rank("dense") - 1).cast(pl.Int64).to_list(),
+        ids=(frame["anchor_id"] + " -> " + frame["positive_id"]).to_list(),
+    )
 
 
 @dataclass(frozen=True)
@@ -87,7 +110,7 @@ def batches(n: int, plan: Plan, epoch: int) -> Iterator[np.ndarray]:
         yield order[start : start + plan.batch_size]
 
 
-def batch_loss(encoder: Encoder, pairs: Pairs, rows: Sequence[int], plan: Plan) -> Tensor:
+def batch_loss(encoder: Encoder, pairs: Pairs, rows: Sequence[int], plan: Plan, gather: bool = False) -> Tensor:
     """Return InfoNCE of some pairs: anchors, positives and negatives are embedded together, in chunks of similar length.
 
     The chunks change speed and memory only: loss and gradients are those of one unchunked batch.
@@ -107,7 +130,22 @@ def batch_loss(encoder: Encoder, pairs: Pairs, rows: Sequence[int], plan: Plan) 
         shared_negatives=plan.shared_negatives,
         symmetric=plan.symmetric,
         groups=[pairs.groups[r] for r in rows] if plan.mask_groups else None,
+        gather=gather,
     )
+
+
+def train_mode(model: nn.Module) -> None:
+    """Turn on the dropout of the adapter, and no other: the frozen base computes as it will when it encodes.
+
+    The only dropout the paper names is LoRA's (0.05); Qwen3 has none of its own, BERT-like bases would add 0.1 at every
+    layer. It also keeps attention fused, which is faster (benchmarks/train.py). Blocks with gradient checkpointing get their
+    own flag back, since transformers recomputes only where it is set; their parts stay in eval mode.
+    """
+    model.eval()
+    for name, module in model.named_modules():
+        if name.endswith("lora_dropout"):
+            module.train()
+        module.training |= getattr(module, "gradient_checkpointing", False)
 
 
 def train(
@@ -121,7 +159,10 @@ def train(
     """Train the adapter in place, leave it at its best dev score, and return the history.
 
     The state is kept in ``folder/checkpoint/last.safetensors``; called again after a kill, training goes on from there and
-    ends, on one machine, with the bitwise same adapter.
+    ends, on one machine, with the bitwise same adapter. Only the adapter's dropout is active (``train_mode``).
+
+    Under torch.distributed every rank calls this with the same arguments, each with its own copy of the model; rank 0 alone
+    evaluates and writes, and all see its scores.
 
     Args:
         encoder: base with an adapter (``lora.attach``); only tensors that require gradients are trained.
@@ -133,18 +174,32 @@ def train(
         progress: show a bar with loss and pairs per second.
 
     Raises:
-        ValueError: if there are fewer pairs than one batch.
-        FloatingPointError: if a loss is not finite, with the ids of its batch; the last good checkpoint is kept.
+        ValueError: if there are fewer pairs than one batch, ranks do not divide a batch, or the checkpoint in ``folder``
+            belongs to another plan or other pairs.
+        FloatingPointError: if a loss, its gradient or a dev score is not finite, with the ids of the batch; the adapter is
+            not touched by that step, and the last checkpoint is kept.
     """
+    rank, ranks = _ranks()
     if len(pairs.ids) < plan.batch_size:
         raise ValueError(
             f"{len(pairs.ids)} training pairs are fewer than one batch of {plan.batch_size}; lower batch_size"
         )
-    state = _State(encoder, plan, folder, total=plan.epochs * (len(pairs.ids) // plan.batch_size))
+    if plan.batch_size % ranks:
+        raise ValueError(
+            f"batch_size is {plan.batch_size}; it must be a multiple of the {ranks} processes that share a batch"
+        )
+    state = _State(encoder, pairs, plan, folder, total=plan.epochs * (len(pairs.ids) // plan.batch_size))
     state.resume()
     if evaluate and not state.history:
         state.judge(evaluate, plan)
-    bar = tqdm(total=state.total, initial=state.step, unit="step", desc="train", disable=not progress, mininterval=2)
+    bar = tqdm(
+        total=state.total,
+        initial=state.step,
+        unit="step",
+        desc="train",
+        disable=not progress or rank > 0,
+        mininterval=2,
+    )
     with bar:
         while state.step < state.total and not state.stopped:
             started = time.perf_counter()
@@ -158,6 +213,7 @@ def train(
                 state.save()
     if evaluate:
         state.restore_best()
+    encoder.model.eval()
     return state.history
 
 
@@ -166,32 +222,51 @@ def _step(encoder: Encoder, pairs: Pairs, plan: Plan, state: _State) -> float:
     per_epoch = len(pairs.ids) // plan.batch_size
     epoch, position = divmod(state.step, per_epoch)
     rows = state.rows(len(pairs.ids), epoch, position)
-    encoder.model.train()
-    loss = batch_loss(encoder, pairs, rows, plan)
-    value = loss.item()
-    if not math.isfinite(value):
+    rank, ranks = _ranks()
+    train_mode(encoder.model)
+    # Dropout is drawn by step and rank: a resumed run needs no generator state, whatever evaluation drew in between.
+    torch.manual_seed(int(np.random.SeedSequence([plan.seed, state.step, rank]).generate_state(1, np.uint64)[0] >> 1))
+    loss = batch_loss(encoder, pairs, np.split(rows, ranks)[rank], plan, gather=ranks > 1)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    value = _mean_over_ranks([loss.detach(), *(p.grad for p in state.parameters.values())])[0].item()
+    norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), plan.clip_norm).item()
+    if not (math.isfinite(value) and math.isfinite(norm)):
         names = ", ".join(pairs.ids[r] for r in rows[:8])
         raise FloatingPointError(
-            f"loss is {value} at step {state.step + 1}, batch of pairs {names}, …; the last good checkpoint is kept in "
-            f"{state.path.parent.name}/{state.path.name}; lower learning_rate or use precision float32, under another run name"
+            f"loss is {value}, gradient norm {norm} at step {state.step + 1}, batch of pairs {names}, …; {state.kept()}; "
+            "lower learning_rate or use precision float32, under another run name"
         )
     rate = learning_rate_at(state.step, state.total, plan)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
-    state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), plan.clip_norm).item()
     state.optimiser.step()
     state.step += 1
     state.log({"step": state.step, "epoch": epoch, "loss": value, "learning_rate": rate, "gradient_norm": norm})
     return value
 
 
-class _State:
-    """All that a resumed run needs: adapter, optimiser, random generator, position, best adapter so far, history."""
+def _ranks() -> tuple[int, int]:
+    """Return this process's rank and how many share the work: (0, 1) unless torch.distributed is initialised."""
+    shared = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
 
-    def __init__(self, encoder: Encoder, plan: Plan, folder: Path, total: int) -> None:
+
+def _mean_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
+    """Replace each tensor by its mean over the ranks: losses are means of equal slices, so this is the whole batch's."""
+    for tensor in tensors if _ranks()[1] > 1 else ():
+        distributed.all_reduce(tensor)
+        tensor /= _ranks()[1]
+    return tensors
+
+
+class _State:
+    """All that a resumed run needs: adapter, optimiser, position, best adapter so far, history."""
+
+    def __init__(self, encoder: Encoder, pairs: Pairs, plan: Plan, folder: Path, total: int) -> None:
         self.encoder, self.plan, self.folder, self.total = encoder, plan, folder, total
+        content = json.dumps([pairs.anchors, pairs.positives, pairs.negatives, pairs.groups])
+        self.identity = asdict(plan) | {"pairs": hashlib.sha256(content.encode()).hexdigest()[:12]}
         self.path = folder / "checkpoint" / "last.safetensors"
         self.parameters = {n: p for n, p in encoder.model.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
@@ -200,7 +275,6 @@ class _State:
         self.step, self.stopped, self.history = 0, False, []
         self.best_score, self.best_step, self.best = -math.inf, 0, {}
         self._order: tuple[int, list[np.ndarray]] = (-1, [])
-        torch.manual_seed(plan.seed)  # dropout
 
     def rows(self, n: int, epoch: int, position: int) -> np.ndarray:
         """Return one batch of an epoch; the epoch's order is kept until the next."""
@@ -211,6 +285,8 @@ class _State:
     def log(self, row: dict) -> None:
         """Append to the history, in memory and on disk."""
         self.history.append(row)
+        if _ranks()[0] > 0:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -218,7 +294,16 @@ class _State:
     def judge(self, evaluate: Callable[[Encoder], float], plan: Plan) -> None:
         """Score the adapter on dev, keep it if it is the best so far, stop when patience is spent."""
         self.encoder.model.eval()
-        score = float(evaluate(self.encoder))
+        rank, ranks = _ranks()
+        score = float(evaluate(self.encoder)) if rank == 0 else 0.0
+        if ranks > 1:
+            told = torch.tensor(score, dtype=torch.float64, device=self.encoder.device)
+            distributed.broadcast(told, 0)
+            score = told.item()
+        if not math.isfinite(score):
+            raise FloatingPointError(
+                f"dev score is {score} at step {self.step}; {self.kept()}; look at what evaluate returns"
+            )
         self.log({"step": self.step, "dev_score": score})
         if score > self.best_score:
             self.best_score, self.best_step = score, self.step
@@ -231,24 +316,27 @@ class _State:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.best[name])
-        self.encoder.model.eval()
+
+    def kept(self) -> str:
+        """Return where an interrupted run stands, for a message."""
+        where = f"{self.path.parent.name}/{self.path.name}"
+        return f"the last checkpoint is kept in {where}" if self.path.exists() else "no checkpoint was due yet"
 
     def save(self) -> None:
         """Write the checkpoint aside, flush it to disk, and move it into place: a kill leaves the old or the new one."""
+        if _ranks()[0] > 0:
+            return
         tensors = {f"adapter/{n}": p.detach() for n, p in self.parameters.items()}
         tensors |= {f"best/{n}": t for n, t in self.best.items()}
         for name, parameter in self.parameters.items():
             tensors |= {f"optimiser/{key}/{name}": value for key, value in self.optimiser.state[parameter].items()}
-        tensors["random/cpu"] = torch.get_rng_state()
-        if self.encoder.device.type == "cuda":
-            tensors["random/cuda"] = torch.cuda.get_rng_state(self.encoder.device)
         position = {
             "step": self.step,
             "stopped": self.stopped,
             "best_score": self.best_score,
             "best_step": self.best_step,
         }
-        position |= {"history": self.history, "plan": asdict(self.plan)}
+        position |= {"history": self.history, "plan": self.identity}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_suffix(".partial")
         save_file(
@@ -262,24 +350,27 @@ class _State:
         """Go back to the checkpoint, if there is one, else start clean.
 
         Raises:
-            ValueError: if the checkpoint belongs to another plan.
+            ValueError: if the checkpoint belongs to another plan or other pairs.
         """
         history = self.folder / "history.jsonl"
         if not self.path.exists():
-            history.unlink(missing_ok=True)
+            if _ranks()[0] == 0:
+                history.unlink(missing_ok=True)
             return
         with safe_open(self.path, "pt") as file:
             position = json.loads(file.metadata()["position"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         plan = position.pop("plan")
-        if plan != asdict(self.plan):
-            changed = {k: (plan[k], v) for k, v in asdict(self.plan).items() if plan.get(k) != v}
+        if plan != self.identity:
+            changed = {k: (plan.get(k), v) for k, v in self.identity.items() if plan.get(k) != v}
             raise ValueError(
                 f"{self.path} was made with another plan (kept, wanted): {changed}; choose another run name"
             )
         for key, value in position.items():
             setattr(self, key, value)
         self._fill(tensors)
+        if _ranks()[0] > 0:
+            return
         aside = history.with_suffix(".partial")
         aside.write_text("".join(json.dumps(row) + "\n" for row in self.history), encoding="utf-8")
         aside.replace(history)
@@ -297,6 +388,3 @@ class _State:
                 if kept:
                     self.optimiser.state[parameter] = {k: v if k == "step" else v.to(device) for k, v in kept.items()}
         self.best = {k.removeprefix("best/"): v.to(device) for k, v in tensors.items() if k.startswith("best/")}
-        torch.set_rng_state(tensors["random/cpu"])
-        if "random/cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random/cuda"], device)

@@ -1,0 +1,149 @@
+"""The notebooks as a graph: what has to run again, and in which order.
+
+snakemake --cores all --config profile=embedded          everything up to tables and figures
+snakemake --cores all --config profile=embedded book     and the book of this run
+
+A profile of profiles/ is the configuration. On a cluster: install the extra `cluster`, then for example
+`snakemake --executor slurm --jobs 4 --config profile=paper`.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from cardioembed_lib import executed, manifests, paths, publish, settings
+
+PROFILE = settings.profile(config.get("profile", "embedded"))
+CORPUS = settings.check("01_corpus", PROFILE.notebooks["01_corpus"])
+RETRIEVAL = settings.check("03_retrieval", PROFILE.notebooks["03_retrieval"])
+
+
+def place(path):
+    """Return a path as seen from the repository, so that a repository that was moved is not run again."""
+    path = os.path.abspath(path)
+    return os.path.relpath(path, paths.ROOT) if Path(path).is_relative_to(paths.ROOT) else path
+
+
+def sources(stem):
+    return [place(path) for path in executed.sources(stem)]
+
+
+def texts():
+    """Return the manifests of the profile's texts, their lists of files, and the texts that lie in this repository."""
+    files = []
+    for name in [*CORPUS.sources, *CORPUS.benchmarks]:
+        manifest, source = manifests.names()[name], manifests.load(name)
+        files += [manifest] + ([manifest.parent / source.files] if source.files else [])
+        if source.path:
+            files += [manifest.parent / source.path / document for document in manifests.documents(source)]
+    return [place(file) for file in files]
+
+
+def kernel(stem):
+    return PROFILE.kernel.get(stem, PROFILE.kernel.get("default", "python3"))
+
+
+def conditions(stem, run=None):
+    """Return what else the numbers depend on: a change of parameters or kernel re-runs this notebook only."""
+    given = PROFILE.runs[run] if run else PROFILE.notebooks[stem]
+    return json.dumps({"kernel": kernel(stem), **given}, sort_keys=True)
+
+
+JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
+A = place(paths.artifacts(PROFILE.name))
+RUNS = list(PROFILE.runs)
+RETRIEVED = [f"{A}/results/{name}" for name in publish.records(PROFILE) if name.startswith(("retrieval.", "comparison."))]
+PAGES = [place(path) for path in [*paths.BOOK.glob("*.*"), *paths.BOOK.glob("_static/*"), paths.ROOT / "_config.yml"]]
+
+
+workdir: str(paths.ROOT)
+
+
+wildcard_constraints:
+    run="|".join(map(re.escape, RUNS)) or "none",
+
+
+rule all:
+    input:
+        f"{A}/executed/06_report.ipynb",
+
+
+rule corpus:
+    input:
+        sources("01_corpus"),
+        texts(),
+    output:
+        notebook=f"{A}/executed/01_corpus.ipynb",
+        records=f"{A}/results/corpus.all.json",
+        passages=f"{A}/corpus/passages.parquet",
+    params:
+        conditions=conditions("01_corpus"),
+    threads: workflow.cores
+    shell:
+        "{sys.executable:q} -m cardioembed_lib.runner notebooks/01_corpus.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name} --record {output.records:q}"
+
+
+rule train:
+    # Not an output: runs/<run>/checkpoint, so that a killed training goes on where it stopped.
+    input:
+        sources("02_train"),
+        rules.corpus.output,
+    output:
+        notebook=f"{A}/executed/02_train.{{run}}.ipynb",
+        records=f"{A}/results/train.{{run}}.json",
+    params:
+        conditions=lambda wildcards: conditions("02_train", wildcards.run),
+    threads: workflow.cores  # torch uses them all: two trainings at once would only slow each other down
+    resources:
+        gpu=int(kernel("02_train") != "python3"),
+    shell:
+        "{sys.executable:q} -m cardioembed_lib.runner notebooks/02_train.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name} --run {wildcards.run:q} --record {output.records:q}"
+
+
+rule retrieval:
+    input:
+        sources("03_retrieval"),
+        rules.corpus.output,
+        expand(rules.train.output, run=RETRIEVAL.runs),
+    output:
+        notebook=f"{A}/executed/03_retrieval.ipynb",
+        records=RETRIEVED,
+    params:
+        conditions=conditions("03_retrieval"),
+        records=lambda wildcards, output: [f"--record={record}" for record in output.records],
+    threads: workflow.cores
+    resources:
+        gpu=int(kernel("03_retrieval") != "python3"),
+    shell:
+        "{sys.executable:q} -m cardioembed_lib.runner notebooks/03_retrieval.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name} {params.records:q}"
+
+
+rule report:
+    input:
+        sources("06_report"),
+        rules.corpus.output,
+        expand(rules.train.output, run=RUNS),
+        rules.retrieval.output,
+    output:
+        notebook=f"{A}/executed/06_report.ipynb",
+    params:
+        conditions=conditions("06_report"),
+    shell:
+        "{sys.executable:q} -m cardioembed_lib.runner notebooks/06_report.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name}"
+
+
+rule book:
+    input:
+        rules.all.input,
+        PAGES,
+    output:
+        f"{A}/book/_build/html/index.html",
+    shell:
+        "{sys.executable:q} -m cardioembed_lib.publish assemble {PROFILE.name}"
+        " && {JUPYTER_BOOK:q} build {A:q}/book"

@@ -1,0 +1,192 @@
+"""How many pairs a second does training see, ours beside sentence-transformers' trainer, in one run?
+
+    python benchmarks/train.py [--repeats 3] [--steps 2] [--out artifacts/benchmarks]
+    python benchmarks/train.py --explore          # ours alone: token budgets and attention kernels
+
+The same model (all-MiniLM-L6-v2), adapter (rank 16, all linear layers, dropout 0.05), loss (in-batch InfoNCE, temperature
+0.05), optimiser (AdamW) and pairs: neighbouring sentences of Anatomy and Physiology where CARDIOEMBED_MIRROR has it, else of
+the primer. The peer runs twice: as it comes, which trains with the base's own dropout of 0.1, and with that set to 0, as
+ours has it. The arms alternate, so that a busy machine slows all. Ours is timed from the tokenising to the last checkpoint,
+the peer from the first batch to the end of the last step: what favours one, favours the peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+    losses,
+)
+from transformers import TrainerCallback
+
+from cardioembed_lib import corpus, lora, manifests, pairs, paths, records, training
+from cardioembed_lib import encoder as encoders
+
+MODEL = "all-MiniLM-L6-v2"
+ADAPTER = {"rank": 16, "alpha": 32.0, "dropout": 0.05, "targets": "all-linear"}
+PLAN = training.Plan(batch_size=128, epochs=1, checkpoint_every=10**6)
+DTYPES = ("float32", "bfloat16")
+
+
+def main() -> None:
+    """Measure, print a table and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2, help="batches of 128 pairs in each repeat")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+    parser.add_argument("--explore", action="store_true")
+    parser.add_argument("--out", type=Path, default=paths.artifacts("benchmarks"))
+    given = parser.parse_args()
+    source, texts = sentences(given.steps * PLAN.batch_size)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    plans = {dtype: replace(PLAN, precision=dtype) for dtype in given.dtypes}
+    if given.explore:
+        arms = exploration(texts, plans)
+    else:
+        arms = {(dtype, "ours"): lambda p=plan: ours(texts, p) for dtype, plan in plans.items()}
+        arms |= {(d, "peer"): lambda d=d: peer(texts, d, base_dropout=True) for d in plans}
+        arms |= {(d, "peer, base dropout 0"): lambda d=d: peer(texts, d, base_dropout=False) for d in plans}
+    started = time.perf_counter()
+    speeds: dict[tuple, list[float]] = {arm: [] for arm in arms}
+    for _ in range(given.repeats):
+        for arm, measure in arms.items():
+            speeds[arm].append(len(texts) / measure())
+    medians = {arm: statistics.median(values) for arm, values in speeds.items()}
+    for (dtype, name), values in sorted(speeds.items()):
+        ratio = "" if given.explore else f"{medians[dtype, 'ours'] / medians[dtype, name]:6.2f}"
+        shown = ", ".join(f"{v:.1f}" for v in values)
+        print(f"{dtype:9} {name:28} {medians[dtype, name]:8.1f} pairs/s  ours is x {ratio}  ({shown})")
+    path = given.out / f"train{'-explore' if given.explore else ''}.{device}.json"
+    records.write(
+        path,
+        metrics={f"{dtype}, {name}": {"median": medians[dtype, name], "all": v} for (dtype, name), v in speeds.items()},
+        counts={"pairs": len(texts), "repeats": given.repeats, "threads": torch.get_num_threads(), **lengths(texts)},
+        inputs=[],
+        params={
+            "source": source,
+            "model": MODEL,
+            "batch_size": PLAN.batch_size,
+            "token_budget": PLAN.token_budget,
+            **ADAPTER,
+        },
+        seconds=time.perf_counter() - started,
+    )
+    print(f"{len(texts)} pairs of {source}, tokens {lengths(texts)}; {path}")
+
+
+def sentences(n: int) -> tuple[str, list[tuple[str, str]]]:
+    """Return a source's name and n pairs of neighbouring sentences, drawn by a fixed seed, repeated if there are too few."""
+    name = "openstax_anatomy_physiology_2e" if os.environ.get("CARDIOEMBED_MIRROR") else "primer"
+    source = manifests.load(name)
+    passages = corpus.prepare(source, manifests.fetch(source))[0].with_columns(split=pl.lit("train"))
+    found = pairs.make(passages, "adjacent").select("anchor", "positive")
+    order = np.random.default_rng(17).permutation(len(found))
+    return name, found[np.resize(order, n)].rows()
+
+
+def lengths(texts: list[tuple[str, str]]) -> dict[str, float]:
+    """Return the mean and the longest number of tokens of a sentence."""
+    found = [len(ids) for ids in encoders.tokenise(base(), [text for pair in texts for text in pair])]
+    return {"tokens_mean": float(np.mean(found)), "tokens_longest": max(found)}
+
+
+def base() -> encoders.Encoder:
+    """Return a fresh base model, cut at 128 tokens as ``02_train`` does."""
+    return encoders.load(MODEL, max_length=128)
+
+
+def ours(texts: list[tuple[str, str]], plan: training.Plan, attention: str = "sdpa") -> float:
+    """Return the seconds of one epoch of our training."""
+    found = base()
+    found.model.set_attn_implementation(attention)
+    found = encoders.with_model(found, lora.attach(found.model, **ADAPTER, seed=1))
+    started = time.perf_counter()
+    anchors, positives = (encoders.tokenise(found, side) for side in zip(*texts, strict=True))
+    n = len(texts)
+    rows = training.Pairs(anchors, positives, [[]] * n, list(range(n)), [str(i) for i in range(n)])
+    with tempfile.TemporaryDirectory() as folder:
+        training.train(found, rows, plan, Path(folder), progress=False)
+        return time.perf_counter() - started
+
+
+def peer(texts: list[tuple[str, str]], dtype: str, base_dropout: bool) -> float:
+    """Return the seconds of one epoch of sentence-transformers' trainer: every batch padded to its longest text."""
+    module, _, inside = encoders.spec(MODEL).package.path.partition("/")
+    model = SentenceTransformer(str(Path(importlib.util.find_spec(module).submodule_search_locations[0]) / inside))
+    model.max_seq_length = 128
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout) and not base_dropout:
+            part.p = 0.0
+    names = lora.target_modules(model[0].auto_model, ADAPTER["targets"])
+    config = LoraConfig(
+        r=ADAPTER["rank"], lora_alpha=ADAPTER["alpha"], lora_dropout=ADAPTER["dropout"], target_modules=names
+    )
+    model.add_adapter(config)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        SentenceTransformerTrainer(
+            model=model,
+            args=SentenceTransformerTrainingArguments(
+                output_dir=folder,
+                num_train_epochs=1,
+                per_device_train_batch_size=PLAN.batch_size,
+                learning_rate=PLAN.learning_rate,
+                weight_decay=PLAN.weight_decay,
+                warmup_steps=1,
+                lr_scheduler_type="cosine",
+                bf16=dtype == "bfloat16",
+                use_cpu=not torch.cuda.is_available(),
+                report_to=[],
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+                seed=1,
+            ),
+            train_dataset=Dataset.from_dict({"anchor": [a for a, _ in texts], "positive": [p for _, p in texts]}),
+            loss=losses.MultipleNegativesRankingLoss(model, scale=1 / PLAN.temperature),
+            callbacks=[clock],
+        ).train()
+    return clock.seconds
+
+
+class Clock(TrainerCallback):
+    """Takes the time from the start of the loop to the end of the last step."""
+
+    def on_train_begin(self, *args, **kwargs) -> None:
+        """Start."""
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *args, **kwargs) -> None:
+        """Stop; the last one counts."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self.started
+
+
+def exploration(texts: list[tuple[str, str]], plans: dict[str, training.Plan]) -> dict:
+    """Return our arms: token budgets with fused attention, and eager attention at the default."""
+    arms = {}
+    for dtype, plan in plans.items():
+        for budget in (512, 768, 1024, 1536, 2048, 4096):
+            arms[dtype, f"sdpa, budget {budget:5}"] = lambda p=replace(plan, token_budget=budget): ours(texts, p)
+        arms[dtype, f"eager, budget {plan.token_budget:5}"] = lambda p=plan: ours(texts, p, "eager")
+    return arms
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What is an executed notebook made of, and what may it show?
+
+Two equal runs give equal files: times, progress bars and this machine's folders are not part of the evidence.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from cardioembed_lib import paths
+
+
+def sources(stem: str) -> list[Path]:
+    """Return the files a notebook is made of: itself, the modules it imports, also indirectly, and the tables they name.
+
+    >>> [path.name for path in sources("06_report")][0]
+    '06_report.ipynb'
+    """
+    files, tables = [paths.NOTEBOOKS / f"{stem}.ipynb"], set()
+    for file in files:  # grows while it is read
+        notebook = file.suffix == ".ipynb"
+        tree = ast.parse(code(nbformat.read(file, as_version=4)) if notebook else file.read_text(encoding="utf-8"))
+        modules = [Path(__file__).parent / f"{name}.py" for name in imports(tree)]
+        files += [path for path in dict.fromkeys(modules) if path.is_file() and path not in files]
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        tables |= {paths.MANIFESTS / text for text in texts if isinstance(text, str) and text.endswith(".yaml")}
+    return files + sorted(table for table in tables if table.is_file())
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the modules of this package that code imports.
+
+    >>> list(imports(ast.parse("from cardioembed_lib import losses, lora as l; import cardioembed_lib.pooling")))
+    ['losses', 'lora', 'pooling']
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "cardioembed_lib":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cardioembed_lib."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("cardioembed_lib."))
+
+
+def code(notebook: NotebookNode) -> str:
+    """Return a notebook's code as one text, without the cell of injected parameters."""
+    cells = (cell for cell in notebook.cells if cell.cell_type == "code")
+    return "\n\n".join(c.source for c in cells if "injected-parameters" not in c.metadata.get("tags", []))
+
+
+def machine_paths(text: str) -> list[str]:
+    """Return the folders of this machine that a text names: repository, artefacts, mirror, home, Python, temporary."""
+    places = [paths.ROOT, paths.artifacts("x").absolute().parent, paths.mirror(), Path.home(), Path(sys.prefix)]
+    names = {str(place) for place in [*places, Path(tempfile.gettempdir())] if place and len(place.parts) > 1}
+    return sorted(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.-])", text))
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """Return an executed notebook without what differs between equal runs: times, progress bars, paths, kernel, addresses.
+
+    Raises:
+        ValueError: naming the first cell whose output names a folder of this machine.
+    """
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key not in ("papermill", "execution")}
+        cell.id = "injected-parameters" if "injected-parameters" in tags else cell.id
+        outputs: list[NotebookNode] = []
+        for output in cell.get("outputs", []):
+            if output.output_type != "stream":
+                outputs.append(output)
+            elif output.name == "stdout" and outputs and outputs[-1].output_type == "stream":
+                outputs[-1].text += output.text  # the pieces in which text arrives depend on the clock
+            elif output.name == "stdout":
+                outputs.append(output)
+        for output in outputs:
+            texts = output if output.output_type == "stream" else output.get("data", {})
+            for kind in texts.keys() & {"text", "text/plain"}:
+                texts[kind] = re.sub(r" at 0x[0-9a-f]+", "", texts[kind])
+        if found := machine_paths("\n".join(_strings(outputs))):
+            raise ValueError(f"cell {cell.id!r} shows {found[0]}, a folder of this machine; print its name only")
+        if cell.cell_type == "code":
+            cell.outputs = outputs
+    return notebook
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _strings(inner)

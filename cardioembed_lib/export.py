@@ -1,0 +1,146 @@
+"""What must a folder hold so that others can load a trained adapter?
+
+peft reads its weights and configuration, sentence-transformers the rest; the folder holds no pickle and no path.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from cardioembed_lib import encoder as encoders
+from cardioembed_lib.encoder import Encoder, ModelSpec
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+# The flags that name a pooling in 1_Pooling/config.json: read by every version of sentence-transformers, 6 included.
+POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "last": "pooling_mode_lasttoken"}
+MODULES = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+
+
+def save(encoder: Encoder, base: str, folder: Path, card: Mapping[str, object]) -> Path:
+    """Write an adapter as a folder that peft, sentence-transformers and ``encoder.load`` can read; return the folder.
+
+    It is written aside and moved: a failure leaves what was there before. The same adapter gives the same bytes.
+
+    Args:
+        encoder: base with an adapter on it (``lora.attach``).
+        base: the base's name in ``models.yaml``.
+        folder: an earlier adapter there is replaced, anything else refused.
+        card: facts for the model card, in their order; a value that is a mapping becomes a table. Base, its licence and
+            the intended use are added here.
+
+    Raises:
+        KeyError: if the base is not in ``models.yaml``.
+        ValueError: if the model has no adapter, or the folder holds something else.
+    """
+    entry = encoders.spec(base)
+    if not isinstance(encoder.model, PeftModel):
+        raise ValueError(f"{encoder.name} has no adapter; lay one on with lora.attach and encoder.with_model first")
+    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
+        raise ValueError(f"{folder} exists and holds no adapter; choose another folder")
+    aside = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        _write_adapter(encoder.model, entry, aside)
+        _write_tokenizer(encoder, entry, aside)
+        _write_modules(entry, aside)
+        (aside / "README.md").write_text(model_card(base, entry, card), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.replace(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def model_card(base: str, entry: ModelSpec, card: Mapping[str, object]) -> str:
+    """Return the text of README.md: metadata that the hub reads, then the facts."""
+    facts = {"base": f"{entry.hub_id} at revision {entry.revision or 'unfixed'}", "licence of the base": entry.licence}
+    facts |= card
+    lines = [f"- {name}: {value}" for name, value in facts.items() if not isinstance(value, Mapping)]
+    for name, table in facts.items():
+        if isinstance(table, Mapping):
+            lines += ["", f"## {name[0].upper()}{name[1:]}", "", "| name | value |", "|---|---|"]
+            lines += [f"| {key} | {_cell(value)} |" for key, value in table.items()]
+    head = {"base_model": entry.hub_id, "library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
+    return "\n".join(
+        [
+            *(
+                "---",
+                *(f"{key}: {value}" for key, value in head.items()),
+                "tags: [sentence-transformers, lora, peft]",
+                "---",
+            ),
+            *("", f"# LoRA adapter on {base}", "", *lines, ""),
+            *("## Intended use", ""),
+            "Research on retrieval of medical text. Not a medical device; not for the care of patients.",
+            "",
+        ]
+    )
+
+
+def _write_adapter(model: PeftModel, entry: ModelSpec, folder: Path) -> None:
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    kind = type(model.get_base_model())
+    config = model.peft_config[model.active_adapter].to_dict() | {
+        "auto_mapping": {"base_model_class": kind.__name__, "parent_library": kind.__module__},
+        "base_model_name_or_path": entry.hub_id,
+        "inference_mode": True,
+        "revision": entry.revision,
+    }
+    # peft keeps sets, whose order differs from process to process
+    _write_json(folder / CONFIG, {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()})
+
+
+def _write_tokenizer(encoder: Encoder, entry: ModelSpec, folder: Path) -> None:
+    """Write the tokenizer: sentence-transformers does not look for it at the base."""
+    tokenizer = copy.deepcopy(encoder.tokenizer)
+    tokenizer.backend_tokenizer.no_truncation()  # what is set there is left over from the last text encoded
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.model_max_length = entry.max_length
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    dropped = {"is_local", "local_files_only", "name_or_path", "max_length", "truncation_strategy", "stride"}
+    _write_json(path, {k: v for k, v in config.items() if k not in dropped})
+
+
+def _write_modules(entry: ModelSpec, folder: Path) -> None:
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(MODULES.items())
+    ]
+    pooling = {"word_embedding_dimension": entry.width} | {key: how == entry.pooling for how, key in POOLINGS.items()}
+    names = {"sentence_transformers": "sentence-transformers", "transformers": "transformers", "pytorch": "torch"}
+    _write_json(folder / "modules.json", modules)
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": entry.max_length, "do_lower_case": False})
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+    _write_json(folder / "2_Normalize" / "config.json", {})
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "__version__": {key: version(package) for key, package in names.items()},
+            "prompts": entry.prompts,
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    )
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _cell(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,167 @@
+"""What leaves the folder of artefacts: pages of one profile, or evidence that is committed?
+
+``python -m cardioembed_lib.publish assemble PROFILE`` lays the book's pages beside what the profile made, to be built there;
+``python -m cardioembed_lib.publish evidence PROFILE`` copies a finished profile into ``book/`` and ``adapters/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from cardioembed_lib import executed, paths, settings
+from cardioembed_lib.settings import Profile
+
+GENERATED = ("executed", "results", "tables", "figures")
+HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
+BINARY = (".safetensors", ".png", ".npy", ".parquet")
+
+
+def notebooks(profile: Profile) -> dict[str, str]:
+    """Return the notebook that each executed copy of a profile comes from: ``02_train.r8.ipynb`` from ``02_train``."""
+    single = {f"{stem}.ipynb": stem for stem in profile.notebooks}
+    return single | {f"02_train.{run}.ipynb": "02_train" for run in profile.runs}
+
+
+def records(profile: Profile) -> list[str]:
+    """Return the names of the records that a finished profile has at least."""
+    retrieval = settings.check("03_retrieval", profile.notebooks["03_retrieval"])
+    measured = dict.fromkeys([retrieval.base, *retrieval.runs])
+    names = ["corpus.all", *(f"train.{run}" for run in profile.runs), *(f"retrieval.{model}" for model in measured)]
+    return [f"{name}.json" for name in [*names, "comparison.tuned"]]
+
+
+def assemble(name: str) -> Path:
+    """Return ``artifacts/<profile>/book``: the book's pages with this profile's notebooks, records, tables and figures."""
+    profile, made = settings.profile(name), paths.artifacts(name)
+    _refuse_missing(profile, made)
+    folder = made / "book"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(paths.BOOK, folder, ignore=shutil.ignore_patterns("_build", "_config.yml", *GENERATED))
+    shutil.copy(paths.ROOT / "_config.yml", folder / "_config.yml")
+    for source, target in _evidence(profile, made).items():
+        _copy(source, folder / target)
+    return folder
+
+
+def evidence(name: str) -> list[Path]:
+    """Replace the committed evidence by what a finished profile made, and return the folders written.
+
+    Raises:
+        FileNotFoundError: something is missing.
+        ValueError: a notebook was executed from older code, a file names a folder of a machine, or a run left over from
+            earlier is still among the records. Nothing is written then.
+    """
+    profile, made = settings.profile(name), paths.artifacts(name)
+    _refuse_missing(profile, made)
+    _refuse_stale(profile, made)
+    targets: dict[Path, list[tuple[Path, Path]]] = {}
+    for source, target in _evidence(profile, made).items():
+        folder = paths.BOOK / ("results/" + name if target.parts[0] == "results" else target.parts[0])
+        targets.setdefault(folder, []).append((source, (paths.BOOK / target).relative_to(folder)))
+    for run in profile.runs:
+        adapter = made / "runs" / run / "adapter"
+        files = [(file, file.relative_to(adapter)) for file in _files(adapter)]
+        targets[paths.ADAPTERS / f"{name}.{run}"] = files
+    for source, _ in (pair for files in targets.values() for pair in files):
+        _refuse_paths(source)
+    for folder, files in targets.items():
+        aside = folder.with_name(f".{folder.name}.aside")
+        shutil.rmtree(aside, ignore_errors=True)
+        for source, target in files:
+            _copy(source, aside / target)
+    for folder in targets:
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        folder.with_name(f".{folder.name}.aside").rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    for stale in paths.ADAPTERS.glob(f"{name}.*"):
+        if stale not in targets:
+            shutil.rmtree(stale)
+    return sorted(targets)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Assemble pages or publish evidence; return 0, or 1 after a message."""
+    parser = argparse.ArgumentParser(prog="python -m cardioembed_lib.publish", description=__doc__)
+    parser.add_argument("what", choices=["assemble", "evidence"])
+    parser.add_argument("profile")
+    chosen = parser.parse_args(arguments)
+    try:
+        done = [assemble(chosen.profile)] if chosen.what == "assemble" else evidence(chosen.profile)
+    except (FileNotFoundError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.writelines(f"wrote {_short(folder)}\n" for folder in done)
+    return 0
+
+
+def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
+    """Return where, below the book, each file of a finished profile goes."""
+    files = {made / "executed" / name: Path("executed") / name for name in notebooks(profile)}
+    files |= {file: Path("results") / profile.name / file.name for file in sorted((made / "results").glob("*.json"))}
+    for room in ("tables", "figures"):
+        files |= {file: Path(room) / file.relative_to(made / room) for file in _files(made / room)}
+    return files
+
+
+def _refuse_missing(profile: Profile, made: Path) -> None:
+    wanted = [made / "executed" / name for name in notebooks(profile)]
+    wanted += [made / "results" / name for name in records(profile)]
+    wanted += [made / "runs" / run / "adapter" / "adapter_model.safetensors" for run in profile.runs]
+    missing = [path for path in wanted if not path.is_file()]
+    missing += [made / room for room in ("tables", "figures") if not _files(made / room)]
+    if missing:
+        names = ", ".join(path.relative_to(made).as_posix() for path in missing)
+        raise FileNotFoundError(
+            f"profile {profile.name} is not finished: {names}; run `make book PROFILE={profile.name}`"
+        )
+
+
+def _refuse_stale(profile: Profile, made: Path) -> None:
+    older = []
+    for name, stem in notebooks(profile).items():
+        shown = executed.code(nbformat.read(made / "executed" / name, as_version=4))
+        source = executed.code(nbformat.read(paths.NOTEBOOKS / f"{stem}.ipynb", as_version=4))
+        older += [name] * (shown != source)
+    again = f"run `make book PROFILE={profile.name}` again"
+    if older:
+        raise ValueError(f"{', '.join(older)}: executed from older code than notebooks/ has; {again}")
+    runs = {file.name.removeprefix("train.").removesuffix(".json") for file in (made / "results").glob("train.*.json")}
+    if left := sorted(runs - set(profile.runs)):
+        raise ValueError(
+            f"{_short(made / 'results')} has records of {left[0]!r}, no run of profile {profile.name}; delete *.{left[0]}.json"
+        )
+
+
+def _refuse_paths(file: Path) -> None:
+    if file.suffix in BINARY:
+        return
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if executed.machine_paths(line) or HOMES.search(line):
+            raise ValueError(f"{_short(file)}, line {number}, names a folder of this machine; nothing was published")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _short(path: Path) -> str:
+    return path.relative_to(paths.ROOT).as_posix() if path.is_relative_to(paths.ROOT) else str(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,364 @@
+"""The book shows the committed evidence and nothing else; its examples run; its pages build for every profile."""
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+import yaml
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from safetensors.torch import load_file
+from transformers import Qwen3Config
+
+from cardioembed_lib import encoder as encoders
+from cardioembed_lib import export, lora, manifests, paths, report, settings
+
+BOOK = paths.BOOK
+PAGES = sorted(BOOK.glob("*.md"))
+GLUED = re.compile(r"\{glue:text\}`executed/06_report\.ipynb::([\w]+):([^`]+)`")
+TOKENS = re.compile(r"\b(?:TIME|LOG)_[A-Z]+\b")
+PROFILES = sorted(folder.name for folder in (BOOK / "results").glob("*")) if (BOOK / "results").exists() else []
+FEWEST = ("definition_cardiology", "definition_heldout", "question_heldout")  # the tasks that every profile has
+ADAPTER = "adapters/open.seed17"
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    """Return the profile whose evidence is committed, and its records by measurement."""
+    if not PROFILES:
+        pytest.skip("no evidence in book/results yet; `make publish PROFILE=open` puts it there")
+    assert len(PROFILES) == 1, f"the book shows one profile; book/results holds {', '.join(PROFILES)}"
+    folder = BOOK / "results" / PROFILES[0]
+    records = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    found = {"corpus": records["corpus.all"], "comparison": records["comparison.tuned"]}
+    for name in ("retrieval", "train"):
+        found[name] = {k.removeprefix(f"{name}."): v for k, v in records.items() if k.startswith(f"{name}.")}
+    return PROFILES[0], found
+
+
+def fewest_numbers():
+    """Return the numbers that 06_report glues for a profile with the fewest tasks; made up."""
+    change = ("base_mrr", "tuned_mrr", "difference", "low", "high", "p", "p_holm", "worst_seed", "best_seed")
+    models = ("random", "tfidf", "bm25", "base")
+    counts = {task: {"queries": 12, "candidates": 1234} for task in FEWEST}
+    return report.numbers(
+        {"counts": dict.fromkeys(("passages", "leaks_removed", "exact_duplicates", "near_duplicates"), 5)},
+        {model: {"counts": counts, "metrics": {task: {"mrr": 0.25} for task in FEWEST}} for model in models},
+        {
+            "params": {"profile": "fewest", "base": "base", "runs": ["a", "b"]},
+            "metrics": {task: dict.fromkeys(change, 0.125) for task in FEWEST},
+        },
+    )
+
+
+def prose(page):
+    """Return a page without code, numbers from records, and inline code."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    return re.sub(r"\{[\w:]+\}`[^`]*`|`[^`]*`", "", text)
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", (BOOK / page).read_text(), re.M | re.S)
+
+
+# ---- the pages
+
+
+def test_every_page_of_the_table_of_contents_exists():
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    chapters = [entry for part in toc["parts"] for entry in part["chapters"]]
+    written = [entry["file"] for entry in chapters if not entry.get("file", "executed/").startswith("executed/")]
+    assert [toc["root"], *written] == [p for p in [toc["root"], *written] if (BOOK / f"{p}.md").is_file()]
+    shown = [
+        entry.get("file", entry.get("glob")) for entry in chapters if entry.get("file", "executed/")[:9] == "executed/"
+    ]
+    assert [Path(name).name.rstrip("*") for name in shown] == list(settings.NOTEBOOKS)
+    included = {name for page in PAGES for name in re.findall(r"\{include\} ([\w-]+)\.md", page.read_text())}
+    assert {page.stem for page in PAGES} == {toc["root"], *written, *included}, "a page that no reader finds"
+
+
+def test_pages_quote_only_numbers_that_every_profile_has():
+    known = fewest_numbers()
+    asked = {(name, form) for page in PAGES for name, form in GLUED.findall(page.read_text())}
+    assert asked and {name for name, _ in asked} <= set(known)
+    for name, form in asked:
+        format(known[name], form)  # raises where a text is asked as a number
+
+
+def test_every_quotation_of_a_number_has_the_same_form():
+    for page in PAGES:
+        assert page.read_text().count("{glue:") == len(GLUED.findall(page.read_text())), page.name
+
+
+@pytest.mark.parametrize("name", ["index.md", "results.md", "data.md", "provenance.md"])
+def test_pages_with_numbers_name_their_profile_first_and_type_no_result(name):
+    text = (BOOK / name).read_text()
+    first = GLUED.search(text)
+    assert first[1] == "profile" and "{include} tables" not in text[: first.start()]
+    assert not re.findall(r"(?<![\d.])[01]\.\d\d+(?![\d.])|\b\d+(?:\.\d+)? %", prose(BOOK / name).replace("95 %", ""))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_page_promises_or_cheers(page):
+    found = re.findall(
+        r"coming soon|\bsimply\b|state[- ]of[- ]the[- ]art|!(?=\s)|[\U0001F300-\U0001FAFF]|—", prose(page), re.I
+    )
+    assert not found
+
+
+@pytest.mark.parametrize("page", [*PAGES, paths.ROOT / "README.md"], ids=lambda page: page.stem)
+def test_what_a_page_names_exists(page):
+    text = page.read_text()
+    for module, attribute in re.findall(r"`cardioembed_lib\.(\w+)(?:\.(\w+))?`", text):
+        found = importlib.import_module(f"cardioembed_lib.{module}")
+        assert not attribute or hasattr(found, attribute), f"{page.name}: cardioembed_lib.{module} has no {attribute}"
+    for name in re.findall(r"(?:tests|notebooks|profiles)/[\w./]+\.(?:py|ipynb|yaml)", text):
+        assert (paths.ROOT / name).is_file() or name == "profiles/mine.yaml", f"{page.name} names {name}"
+
+
+def test_data_page_has_every_licence_and_revision_of_the_manifests():
+    text = (BOOK / "data.md").read_text()
+    for name in manifests.names():
+        source = manifests.load(name)
+        row = next(
+            line
+            for line in text.splitlines()
+            if line.startswith("|") and source.title.split(" medical")[0].removeprefix("A ") in line
+        )
+        assert source.licence.replace("-", " ", 1).replace("-4.0", " 4.0") in row, name
+        assert (source.revision or "with this project")[:12] in row, name
+
+
+def test_sizes_of_adapters_on_the_page_follow_from_the_configuration():
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
+    config = Qwen3Config(num_hidden_layers=36, hidden_size=4096, intermediate_size=12288, **heads)
+    rows = re.findall(
+        r"^\| (\d+) \| ([\w-]+) \| (float32|bfloat16) \| ([\d.]+) \|$", (BOOK / "differences.md").read_text(), re.M
+    )
+    assert len(rows) >= 5
+    for rank, targets, form, wanted in rows:
+        count = lora.count_from_config(config, int(rank), targets)
+        assert f"{lora.mebibytes(count, getattr(torch, form)):.1f}" == wanted, (rank, targets, form)
+
+
+# ---- the examples
+
+
+def run_examples(code, folder, adapter):
+    """Run a page's Python blocks as one program, in a folder with an adapter and a hub cache that holds the base."""
+    entry = encoders.spec("all-MiniLM-L6-v2")
+    files, _ = encoders._source("all-MiniLM-L6-v2", entry)
+    repository = folder / "home" / "hub" / f"models--{entry.hub_id.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "snapshots").mkdir()
+    (repository / "refs" / "main").write_text(entry.revision)
+    (repository / "snapshots" / entry.revision).symlink_to(files, target_is_directory=True)
+    (folder / ADAPTER).parent.mkdir()
+    (folder / ADAPTER).symlink_to(adapter, target_is_directory=True)
+    (folder / "page.py").write_text(code)
+    hub = {"HF_HOME": str(folder / "home"), "HF_HUB_CACHE": str(folder / "home" / "hub"), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "page.py"], cwd=folder, env=os.environ | hub, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, minilm):
+    """Return the committed adapter that the pages name, or one made here where none is committed yet."""
+    if (paths.ROOT / ADAPTER).exists():
+        return paths.ROOT / ADAPTER
+    base = encoders.load("all-MiniLM-L6-v2", device="cpu")
+    model = lora.attach(base.model, rank=2, alpha=4, dropout=0.0, targets="qv", seed=1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.01)
+    return export.save(
+        encoders.with_model(base, model), "all-MiniLM-L6-v2", tmp_path_factory.mktemp("made") / "adapter", {}
+    )
+
+
+@pytest.mark.slow
+def test_examples_of_use_run_as_they_stand(adapter, tmp_path):
+    done = run_examples("\n".join(blocks("use.md", "python")), tmp_path, adapter)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = done.stdout
+    assert "(1, 384)" in said and "A stent holds" in said.split("(1, 384)")[-1]
+    assert float(re.search(r"largest difference from sentence-transformers: (\S+)", said)[1]) < 1e-5
+    assert "64 pairs, 2 steps" in said
+    made = load_file(tmp_path / "runs/by_hand/adapter/adapter_model.safetensors")
+    assert all(tensor.abs().max() > 0 for tensor in made.values()), "a part of the adapter was not trained"
+
+
+def test_example_of_differences_prints_what_the_page_says(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks("differences.md", "python"))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "117.0 MiB in float32" in done.stdout, done.stderr[-2000:]
+
+
+def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
+    manifest, profile = blocks("use.md", "yaml")
+    text = manifest.replace("~/texts/my_textbook", str(tmp_path / "texts"))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "01.md").write_text("# Pump\n\nThe **septum** divides the heart into two sides.\n")
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "my_textbook.yaml").write_text(text)
+    monkeypatch.setattr(paths, "MANIFESTS", tmp_path)
+    assert manifests.documents(manifests.load("my_textbook")) == ["01.md"]
+    (tmp_path / "mine.yaml").write_text(profile)
+    monkeypatch.setattr(paths, "PROFILES", tmp_path)
+    assert list(settings.profile("mine").runs) == ["first"]
+
+
+def test_kernel_example_of_reproduce_is_a_profile(tmp_path, monkeypatch):
+    (tmp_path / "gpu.yaml").write_text(blocks("reproduce.md", "yaml")[0])
+    monkeypatch.setattr(paths, "PROFILES", tmp_path)
+    assert settings.profile("gpu").kernel["02_train"] == "cardioembed-gpu"
+
+
+# ---- the committed evidence
+
+
+def test_every_notebook_of_the_profile_is_shown_and_no_other(evidence):
+    profile = settings.profile(evidence[0])
+    wanted = {f"02_train.{run}" for run in profile.runs} | set(profile.notebooks)
+    assert {file.stem for file in (BOOK / "executed").glob("*.ipynb")} == wanted
+
+
+def test_tables_equal_those_made_anew_from_the_records(evidence, tmp_path, monkeypatch):
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
+    profile, r = evidence
+    base = r["comparison"]["params"]["base"]
+    training = {run: r["train"][run] for run in r["comparison"]["params"]["runs"]}
+    rows = {
+        "corpus": report.corpus_rows(r["corpus"]),
+        "pairs": report.pair_rows(r["corpus"]),
+        "runs": report.run_rows(training),
+        "tried": report.tried_rows(r["train"]),
+        "headline": report.headline_rows(r["retrieval"], r["comparison"]),
+        "gain": report.gain_rows(r["comparison"]),
+    }
+    for name, table in rows.items():
+        report.write_table(profile, name, table)
+    tasks = r["retrieval"][base]["metrics"]
+    report.write_sections(
+        profile, "retrieval", {report.TASKS[t]: report.retrieval_rows(r["retrieval"], t) for t in tasks}
+    )
+    made = {file.name: file.read_bytes() for file in (tmp_path / profile / "tables").iterdir()}
+    assert made == {file.name: file.read_bytes() for file in (BOOK / "tables").iterdir()}
+
+
+def test_numbers_in_sentences_are_those_of_the_records(evidence):
+    _, r = evidence
+    known = report.numbers(r["corpus"], r["retrieval"], r["comparison"])
+    notebook = nbformat.read(BOOK / "executed" / "06_report.ipynb", as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    glued = {
+        output.metadata["scrapbook"]["name"]: output.data["application/papermill.record/text/plain"]
+        for output in outputs
+        if "scrapbook" in output.get("metadata", {})
+    }
+    assert glued == {name: repr(value) for name, value in known.items()}
+
+
+def test_readme_shows_the_headline_table_and_its_profile(evidence):
+    shown = re.search(r"<!-- table -->\n(.*?)<!-- /table -->", (paths.ROOT / "README.md").read_text(), re.S)[1]
+    table = (BOOK / "tables" / "headline.md").read_text().removeprefix(report.HEAD)
+    assert table in shown and f"`{evidence[0]}`" in shown
+
+
+def test_figures_come_with_the_numbers_drawn(evidence):
+    for page in PAGES:
+        for name in re.findall(r"\{figure\} figures/([\w-]+)\.svg", page.read_text()):
+            assert (BOOK / "figures" / f"{name}.svg").is_file() and (BOOK / "figures" / f"{name}.csv").is_file()
+
+
+def test_no_place_is_left_to_be_filled(evidence):
+    for page in [*PAGES, paths.ROOT / "README.md"]:
+        assert not TOKENS.findall(page.read_text()), f"{page.name}: measure and fill in"
+
+
+def test_reproduction_log_names_a_commit_and_a_verdict(evidence):
+    rows = re.findall(
+        r"^\| [^|]+ \| (\d{4}-\d\d-\d\d) \| \w+ \| ([0-9a-f]{7,40}) \| [^|]+ \| [^|]+ \|$",
+        (BOOK / "reproduce.md").read_text(),
+        re.M,
+    )
+    assert rows, "reproduce.md ends with a log: who, date, profile, commit, machine, verdict"
+
+
+# ---- the build
+
+
+def build(folder):
+    """Build a copy of the book as CI does; return what it said."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("jupyter-book"), "build", str(folder), "-W", "-n", "--keep-going"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    warnings = "\n".join(line for line in said.splitlines() if re.search("WARNING|ERROR", line))
+    assert done.returncode == 0, warnings or said[-3000:]
+    return folder / "_build" / "html"
+
+
+def pages_alone(folder):
+    """Lay out the pages without evidence."""
+    folder.mkdir()
+    for file in [*PAGES, BOOK / "_toc.yml", BOOK / "references.bib", paths.ROOT / "_config.yml"]:
+        shutil.copy(file, folder / file.name)
+    return folder
+
+
+@pytest.mark.slow
+def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path):
+    folder = pages_alone(tmp_path / "book")
+    text = "\n".join(page.read_text() for page in PAGES)
+    for room in ("tables", "figures", "executed"):
+        (folder / room).mkdir()
+    for name in re.findall(r"\{include\} tables/([\w-]+)\.md", text):
+        (folder / "tables" / f"{name}.md").write_text(
+            f"{report.HEAD}{report.table([{'model': 'a', 'MRR': 0.5}]).data}\n"
+        )
+    for name in re.findall(r"\{figure\} figures/([\w-]+)\.svg", text):
+        (folder / "figures" / f"{name}.svg").write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+        )
+    prefix = "application/papermill.record/"
+    glued = [
+        new_output(
+            "display_data", {f"{prefix}text/plain": repr(v)}, metadata={"scrapbook": {"name": k, "mime_prefix": prefix}}
+        )
+        for k, v in fewest_numbers().items()
+    ]
+    for stem in ("01_corpus", "02_train.a", "02_train.b", "03_retrieval", "06_report"):
+        source = nbformat.read(paths.NOTEBOOKS / f"{stem.split('.')[0]}.ipynb", as_version=4)
+        cells = [source.cells[0], new_code_cell("numbers", outputs=glued if stem == "06_report" else [])]
+        nbformat.write(new_notebook(cells=cells, metadata=source.metadata), folder / "executed" / f"{stem}.ipynb")
+    html = build(folder)
+    first = (html / "index.html").read_text()
+    assert "fewest" in first and "higher" in first and "+0.125" in first and "1,234" in first
+    assert all((html / "executed" / f"02_train.{run}.html").exists() for run in "ab")
+
+
+@pytest.mark.slow
+def test_committed_book_builds_without_a_warning(evidence, tmp_path):
+    folder = pages_alone(tmp_path / "book")
+    for room in ("tables", "figures", "executed", "results"):
+        shutil.copytree(BOOK / room, folder / room)
+    html = build(folder)
+    shown = re.sub(r"<[^>]+>", "", (html / "index.html").read_text())
+    assert f"Profile: {evidence[0]}" in " ".join(shown.split())

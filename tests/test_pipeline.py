@@ -1,0 +1,171 @@
+"""The graph: what runs again, what is published; notebooks that write empty files stand for the real ones."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import nbformat
+import pytest
+import toy_tree
+from nbformat.v4 import new_code_cell
+
+from cardioembed_lib import paths, publish
+
+EXECUTED = ["01_corpus", "02_train.a", "02_train.b", "03_retrieval", "06_report"]
+RULE = re.compile(r"^(?:local)?rule (\w+):", re.M)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """Return a project whose profile is finished, its files written by hand, which the library takes for its own."""
+    folder = toy_tree.make(tmp_path)
+    for name in ("NOTEBOOKS", "PROFILES", "BOOK", "ADAPTERS", "ROOT"):
+        monkeypatch.setattr(paths, name, folder / getattr(paths, name).relative_to(paths.ROOT))
+    monkeypatch.delenv("CARDIOEMBED_ARTIFACTS", raising=False)
+    made = folder / "artifacts" / "toy"
+    records = ["corpus.all", "train.a", "train.b", "retrieval.tiny", "retrieval.a", "retrieval.b", "comparison.tuned"]
+    files = {f"results/{name}.json": toy_tree.RECORD for name in records}
+    files |= {
+        f"runs/{run}/adapter/{name}": "{}" for run in "ab" for name in ("adapter_model.safetensors", "config.json")
+    }
+    files |= {"tables/claims.md": "| a |", "figures/fig.svg": "<svg/>", "figures/fig.csv": "a"}
+    for name, text in files.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text(text)
+    (made / "executed").mkdir()
+    for name in EXECUTED:
+        shown = toy_tree.notebook(name.split(".")[0])
+        shown.cells.insert(1, new_code_cell('profile = "toy"', metadata={"tags": ["injected-parameters"]}))
+        nbformat.write(shown, made / "executed" / f"{name}.ipynb")
+    return folder
+
+
+def listing(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, capsys):
+    old = ["book/executed/02_train.z.ipynb", "book/results/toy/x.json", "book/tables/t.md", "adapters/toy.z/a.json"]
+    kept = ["book/results/other/x.json", "adapters/other.a/a.json"]
+    for name in [*old, *kept]:
+        (finished / name).parent.mkdir(parents=True, exist_ok=True)
+        (finished / name).write_text("")
+    (finished / "artifacts/toy/executed/06_report.failed.ipynb").write_text("")
+    assert publish.main(["evidence", "toy"]) == 0
+    assert "wrote book/results/toy" in capsys.readouterr().out
+    assert listing(finished / "book" / "executed") == {f"{name}.ipynb" for name in EXECUTED}
+    assert len(listing(finished / "book" / "results" / "toy")) == 7
+    assert not any((finished / name).exists() for name in old)
+    assert all((finished / name).exists() for name in kept)
+    rooms = {path.name for room in ("book", "adapters") for path in (finished / room).iterdir()}
+    assert {"toy.a", "toy.b"} <= rooms and not any(name.endswith((".aside", ".old")) for name in rooms)
+
+
+@pytest.mark.parametrize(
+    "name", ["executed/02_train.b.ipynb", "results/retrieval.a.json", "runs/a/adapter/adapter_model.safetensors"]
+)
+def test_an_unfinished_profile_is_not_published(finished, capsys, name):
+    (finished / "artifacts" / "toy" / name).unlink()
+    assert publish.main(["evidence", "toy"]) == 1
+    assert f"profile toy is not finished: {name}; run `make book PROFILE=toy`" in capsys.readouterr().err
+    assert not (finished / "book" / "results").exists()
+
+
+def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, capsys):
+    notebook = nbformat.read(finished / "notebooks" / "02_train.ipynb", as_version=4)
+    notebook.cells[0].source += "\n\nOne more sentence."
+    nbformat.write(notebook, finished / "notebooks" / "02_train.ipynb")
+    assert publish.main(["evidence", "toy"]) == 0
+    notebook.cells[-1].source += "\nprint(1)"
+    nbformat.write(notebook, finished / "notebooks" / "02_train.ipynb")
+    assert publish.main(["evidence", "toy"]) == 1
+    assert "02_train.a.ipynb, 02_train.b.ipynb: executed from older code" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["tables/claims.md", "results/train.a.json", "runs/b/adapter/config.json"])
+def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
+    file = finished / "artifacts" / "toy" / name
+    file.write_text(json.dumps({"base": str(finished / "models")}))
+    assert publish.main(["evidence", "toy"]) == 1
+    assert f"artifacts/toy/{name}, line 1, names a folder of this machine" in capsys.readouterr().err
+    assert not (finished / "book" / "results").exists() and not any((finished / "adapters").iterdir())
+
+
+def test_a_run_left_over_from_an_earlier_profile_is_not_published(finished, capsys):
+    (finished / "artifacts/toy/results/train.old.json").write_text(toy_tree.RECORD)
+    assert publish.main(["evidence", "toy"]) == 1
+    assert "has records of 'old', no run of profile toy; delete *.old.json" in capsys.readouterr().err
+
+
+def rules(folder):
+    """Return the rules that would run now."""
+    return RULE.findall(toy_tree.snakemake(folder, "book", "-n").stdout)
+
+
+def test_the_graph_has_one_training_a_run_and_ends_in_the_book(tmp_path):
+    folder = toy_tree.make(tmp_path / "a project")
+    assert sorted(rules(folder)) == ["book", "corpus", "report", "retrieval", "train", "train"]
+
+
+@pytest.mark.slow
+def test_only_what_depends_on_a_change_runs_again(tmp_path):
+    folder = toy_tree.make(tmp_path / "a project")
+    toy_tree.snakemake(folder, "book")
+    assert listing(folder / "artifacts/toy/book/executed") == {f"{name}.ipynb" for name in EXECUTED}
+    assert (folder / "artifacts/toy/book/_build/html/executed/02_train.a.html").exists()
+    assert rules(folder) == []
+    assert "Nothing to be done" in toy_tree.snakemake(folder, "book").stderr
+
+    toy_tree.write_profile(folder, **{"02_train": {"a": {"lora_rank": 4}, "b": {"seed": 19}}})
+    assert rules(folder) == ["train", "retrieval", "report", "book"]
+    toy_tree.write_profile(folder)
+    assert rules(folder) == []
+
+    chain = ["corpus", "train", "train", "retrieval", "report", "book"]
+    for file, again in [
+        ("book/index.md", chain[-1:]),
+        ("notebooks/06_report.ipynb", chain[-2:]),
+        ("cardioembed_lib/metrics.py", chain[-3:]),
+        ("cardioembed_lib/losses.py", chain[-5:]),
+        ("data_manifests/primer/04_heart_failure.md", chain),
+    ]:
+        (folder / file).touch()
+        assert rules(folder) == again, file
+        toy_tree.snakemake(folder, "book", "--touch")
+        assert rules(folder) == [], file
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_stops_the_graph_and_leaves_no_record(tmp_path):
+    folder = toy_tree.make(tmp_path)
+    toy_tree.write_notebook(folder, "02_train", toy_tree.WRITE.replace("{files}", toy_tree.FILES["02_train"]), "1 / 0")
+    with pytest.raises(RuntimeError, match=r"02_train.ipynb failed: cell 'step-2': ZeroDivisionError"):
+        toy_tree.snakemake(folder)
+    made = listing(folder / "artifacts" / "toy")
+    assert {"results/corpus.all.json", "executed/01_corpus.ipynb"} <= made
+    assert not any(name.startswith("results/train.") for name in made)
+    assert "runs/a/adapter/adapter_model.safetensors" in made or "runs/b/adapter/adapter_model.safetensors" in made
+
+
+@pytest.mark.slow
+def test_the_embedded_profile_runs_from_end_to_end(tmp_path):
+    """The same as `make book` on a fresh clone; minutes on two cores."""
+    listed = ["git", "-C", str(toy_tree.ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in filter(None, subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0")):
+        if (toy_tree.ROOT / name).exists():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(toy_tree.ROOT / name, tmp_path / name, follow_symlinks=False)
+
+    def graph(*words):
+        options = ["--cores", "all", "--max-checksum-file-size", "0", "--config", "profile=embedded"]
+        return toy_tree.call(tmp_path, "snakemake", "book", *words, *options, seconds=1800)
+
+    first = graph()
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
+    made = tmp_path / "artifacts" / "embedded"
+    assert (made / "book/_build/html/index.html").exists()
+    assert not [name for name in listing(made) if "failed" in name or "partial" in name]
+    assert "Nothing to be done" in graph().stderr
+    (tmp_path / "notebooks" / "03_retrieval.ipynb").touch()
+    assert RULE.findall(graph("-n").stdout) == ["retrieval", "report", "book"]

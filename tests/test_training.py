@@ -1,0 +1,418 @@
+"""Training: the loss does not depend on chunks, everything is drawn from the seed, and a kill loses nothing."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors import safe_open
+
+from cardioembed_lib import encoder as encoders
+from cardioembed_lib import losses, training
+
+SENTENCES = [
+    "The ventricle fills while the valve above it stands open.",
+    "Filling stretches the wall.",
+    "A stretched muscle shortens with more force, within limits that every textbook draws as a curve that rises and flattens.",
+    "Rhythm starts in a small node high in the right atrium.",
+    "The node is paced by currents that leak inward between two beats.",
+    "Beta blockers slow it.",
+    "A narrowed artery brings too little blood when the work of the heart grows.",
+    "Rest relieves the pain within minutes; pain at rest is a warning.",
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Keep to one thread: on matrices this small, threads that wait for each other on a busy machine cost minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train(folder, plan=tiny.PLAN, evaluate=None, pairs=None, found=None):
+    found = found or tiny.encoder()
+    history = training.train(found, pairs or tiny.pairs(), plan, folder, evaluate, progress=False)
+    return found, history
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+def gradients(found, pairs, rows, plan):
+    found.model.zero_grad()
+    loss = training.batch_loss(found, pairs, rows, plan)
+    loss.backward()
+    return loss.item(), {n: p.grad.clone() for n, p in found.model.named_parameters() if p.requires_grad}
+
+
+def stir(found):
+    """Move B away from zero, so that A has gradients too."""
+    torch.manual_seed(5)
+    for name, parameter in found.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter.data, std=0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    """Return all-MiniLM-L6-v2 with a stirred adapter, and its pairs: each sentence with the next."""
+    base = encoders.load("all-MiniLM-L6-v2", device="cpu")
+    ids = encoders.tokenise(base, SENTENCES)
+    n = len(ids) - 1
+    pairs = training.Pairs(ids[:-1], ids[1:], [[] for _ in range(n)], list(range(n)), [f"s:{i}" for i in range(n)])
+    return stir(tiny.with_adapter(base, rank=4)), pairs
+
+
+@pytest.fixture
+def scripted():
+    """Return an evaluation that gives the next of some scores, and the adapters it was shown."""
+
+    def make(*scores):
+        seen, left = [], list(scores)
+
+        def evaluate(found):
+            seen.append(tiny.adapter(found))
+            return left.pop(0)
+
+        return evaluate, seen
+
+    return make
+
+
+# ---- the loss
+
+
+@pytest.mark.parametrize("negatives", [0, 2])
+@pytest.mark.parametrize("budget", [1, 23, 64])
+def test_chunks_change_neither_loss_nor_gradients(negatives, budget):
+    pairs, rows = tiny.pairs(16, negatives), range(3, 14)
+    found = stir(tiny.encoder(dropout=0.0))
+    plan = replace(tiny.PLAN, symmetric=True)
+    whole, whole_gradients = gradients(found, pairs, rows, replace(plan, token_budget=10**6))
+    assert len(encoders.chunks([len(pairs.anchors[r]) for r in rows], 23)[-1]) not in (0, len(rows))
+    loss, chunked = gradients(found, pairs, rows, replace(plan, token_budget=budget))
+    assert math.isclose(loss, whole, rel_tol=1e-5)
+    for name, gradient in whole_gradients.items():
+        torch.testing.assert_close(chunked[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_chunks_change_neither_loss_nor_gradients_of_a_real_model(minilm):
+    found, pairs = minilm
+    found.model.eval()
+    whole, whole_gradients = gradients(found, pairs, range(7), training.Plan(token_budget=10**6))
+    loss, chunked = gradients(found, pairs, range(7), training.Plan(token_budget=40))
+    assert math.isclose(loss, whole, rel_tol=1e-5)
+    for name, gradient in whole_gradients.items():
+        torch.testing.assert_close(chunked[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_bfloat16_gives_nearly_the_loss_of_float32(minilm):
+    found, pairs = minilm
+    found.model.eval()
+    with torch.inference_mode():
+        exact, rough = (
+            training.batch_loss(found, pairs, range(7), training.Plan(precision=p)).item()
+            for p in ("float32", "bfloat16")
+        )
+    assert exact != rough
+    assert math.isclose(exact, rough, abs_tol=0.03)
+
+
+def test_automatic_precision_is_a_name_that_can_be_recorded():
+    assert training.precision("auto") in {"bfloat16", "float32"}
+    assert training.precision("float32") == "float32"
+
+
+# ---- what is random, and what is not
+
+
+def test_only_the_adapter_drops_out():
+    found = stir(tiny.encoder(dropout=0.5, base_dropout=0.5))
+    training.train_mode(found.model)
+    active = {n for n, m in found.model.named_modules() if m.training}
+    assert active
+    assert all("lora_dropout" in name for name in active)
+
+    def loss(found):
+        with torch.no_grad():
+            return training.batch_loss(found, tiny.pairs(), range(8), tiny.PLAN).item()
+
+    assert loss(found) != loss(found)
+    found = stir(tiny.encoder(dropout=0.0, base_dropout=0.5))
+    training.train_mode(found.model)
+    assert loss(found) == loss(found)
+
+
+def test_gradient_checkpointing_recomputes_and_changes_nothing():
+    found = stir(tiny.encoder(dropout=0.3))
+    passes = []
+    block = found.model.base_model.model.encoder.layer[1].intermediate.dense
+    block.register_forward_hook(lambda *_: passes.append(1))
+    results = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            found.model.gradient_checkpointing_enable()
+        training.train_mode(found.model)
+        torch.manual_seed(9)
+        results.append(gradients(found, tiny.pairs(), range(8), replace(tiny.PLAN, token_budget=10**6)))
+    assert len(passes) == 1 + 2
+    assert results[0][0] == results[1][0]
+    assert same(results[0][1], results[1][1])
+
+
+def test_same_seed_same_adapter_other_seed_another(tmp_path):
+    plan = replace(tiny.PLAN, epochs=1)
+    first, again, other = (
+        tiny.adapter(train(tmp_path / str(i), replace(plan, seed=seed))[0]) for i, seed in enumerate((17, 17, 18))
+    )
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_dropout_is_drawn_from_the_seed_and_not_from_what_an_evaluation_drew(tmp_path):
+    plan = replace(tiny.PLAN, epochs=1, eval_every=2, batch_size=64)
+    found, _ = train(tmp_path / "a", plan)
+
+    def greedy(_):
+        torch.rand(100)
+        greedy.calls += 1
+        return greedy.calls  # each better than the last: the last state is kept
+
+    greedy.calls = 0
+    assert same(tiny.adapter(found), tiny.adapter(train(tmp_path / "b", plan, greedy)[0]))
+
+
+def test_an_epoch_shows_each_pair_at_most_once_and_the_next_in_another_order():
+    plan = replace(tiny.PLAN, batch_size=7)
+    first, second = (np.stack(list(training.batches(64, plan, epoch))) for epoch in (0, 1))
+    assert first.shape == second.shape == (9, 7)
+    assert len(set(first.flat)) == len(set(second.flat)) == 63
+    assert first.tolist() != second.tolist()
+    assert first.tolist() == [b.tolist() for b in training.batches(64, plan, 0)]
+    assert first.tolist() != [b.tolist() for b in training.batches(64, replace(plan, seed=1), 0)]
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
+    plan = training.Plan(learning_rate=2e-4, warmup_fraction=0.25)
+    found = [training.learning_rate_at(step, 12, plan) * 1e4 for step in range(12)]
+    by_hand = [2 / 3, 4 / 3, 2] + [1 + math.cos(math.pi * k / 9) for k in range(9)]
+    assert found == pytest.approx(by_hand)
+    assert training.learning_rate_at(0, 1, training.Plan()) == 2e-4
+
+
+# ---- a whole run
+
+
+def test_forty_steps_halve_the_loss_and_leave_the_base_as_it_was(tmp_path):
+    found = tiny.encoder()
+    base = {n: p.clone() for n, p in found.model.named_parameters() if not p.requires_grad}
+    _, history = train(tmp_path, replace(tiny.PLAN, epochs=5), found=found)
+    loss = [row["loss"] for row in history]
+    assert len(loss) == 40
+    assert np.mean(loss[-5:]) < 0.5 * np.mean(loss[:2])
+    assert same(base, {n: p for n, p in found.model.named_parameters() if not p.requires_grad})
+    assert not any(m.training for m in found.model.modules())
+
+
+def test_the_history_tells_every_step_and_score(tmp_path):
+    plan = replace(tiny.PLAN, epochs=2)
+    _, history = train(tmp_path, plan, tiny.dev_score)
+    assert history == [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    steps = [row for row in history if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 17))
+    assert [row["epoch"] for row in steps] == [0] * 8 + [1] * 8
+    assert [row["learning_rate"] for row in steps] == [training.learning_rate_at(s, 16, plan) for s in range(16)]
+    assert all(row["gradient_norm"] > 0 for row in steps)
+    assert [row["step"] for row in history if "dev_score" in row] == [0, 6, 12, 16]
+
+
+def test_the_best_adapter_remains(tmp_path, scripted):
+    evaluate, seen = scripted(0.1, 0.5, 0.9, 0.8, 0.9, 0.2)
+    found, _ = train(tmp_path, replace(tiny.PLAN, eval_every=7), evaluate)
+    assert len(seen) == 6
+    assert same(tiny.adapter(found), seen[2])
+    again, _ = train(tmp_path, replace(tiny.PLAN, eval_every=7), evaluate)  # finished: nothing is evaluated again
+    assert same(tiny.adapter(again), seen[2])
+
+
+def test_a_base_that_is_best_stays_as_it_was(tmp_path, scripted):
+    evaluate, seen = scripted(1.0, *[0.5] * 6)
+    found, _ = train(tmp_path, tiny.PLAN, evaluate)
+    assert same(tiny.adapter(found), seen[0])
+    assert all((p == 0).all() for n, p in tiny.adapter(found).items() if "lora_B" in n)
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path, scripted):
+    evaluate, seen = scripted(0.1, 0.3, 0.2, 0.25)
+    plan = replace(tiny.PLAN, eval_every=5, patience=2)
+    found, history = train(tmp_path, plan, evaluate)
+    assert history[-1] == {"step": 15, "dev_score": 0.25}
+    assert same(tiny.adapter(found), seen[1])
+    assert train(tmp_path, plan, evaluate)[1] == history  # and stays ended
+
+
+def test_progress_is_shown_only_when_asked_for(tmp_path, capfd):
+    training.train(tiny.encoder(), tiny.pairs(), replace(tiny.PLAN, epochs=1), tmp_path / "a", progress=False)
+    assert "step" not in capfd.readouterr().err
+    training.train(tiny.encoder(), tiny.pairs(), replace(tiny.PLAN, epochs=1), tmp_path / "b", progress=True)
+    shown = capfd.readouterr().err
+    assert "8/8" in shown
+    assert "loss=" in shown
+    assert "pairs_per_s=" in shown
+
+
+# ---- what is refused
+
+
+def test_fewer_pairs_than_a_batch_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^5 training pairs are fewer than one batch of 8; lower batch_size$"):
+        train(tmp_path, pairs=tiny.pairs(5))
+
+
+def test_another_plan_or_other_pairs_under_the_same_name_are_refused(tmp_path):
+    train(tmp_path, replace(tiny.PLAN, epochs=1))
+    with pytest.raises(
+        ValueError, match=r"another plan \(kept, wanted\): \{'epochs': \(1, 2\)\}; choose another run name"
+    ):
+        train(tmp_path, replace(tiny.PLAN, epochs=2))
+    with pytest.raises(ValueError, match=r"\{'pairs': .*choose another run name"):
+        train(tmp_path, replace(tiny.PLAN, epochs=1), pairs=tiny.pairs(65))
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+@pytest.mark.parametrize("at", [2, 15])
+def test_numbers_that_are_not_finite_stop_the_run_and_the_checkpoint_is_good(tmp_path, monkeypatch, broken, at):
+    unbroken = tiny.adapter(train(tmp_path / "unbroken")[0])
+    calls, info_nce = [], losses.info_nce
+
+    def faulty(*args, **kwargs):
+        calls.append(1)
+        loss = info_nce(*args, **kwargs)
+        if len(calls) < at:
+            return loss
+        return loss * math.nan if broken == "loss" else loss + (loss - loss.detach()) * math.inf
+
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "info_nce", faulty)
+        found = tiny.encoder()
+        kept = "the last checkpoint is kept in checkpoint/last.safetensors" if at > 4 else "no checkpoint was due yet"
+        with pytest.raises(FloatingPointError, match=rf"at step {at}, batch of pairs toy:\d+, .*; {kept}; lower"):
+            train(tmp_path / "run", found=found)
+    assert all(torch.isfinite(t).all() for t in tiny.adapter(found).values())
+    path = tmp_path / "run" / "checkpoint" / "last.safetensors"
+    assert path.exists() == (at > 4)
+    if path.exists():
+        with safe_open(path, "pt") as file:
+            assert all(torch.isfinite(file.get_tensor(key)).all() for key in file.keys())  # noqa: SIM118
+            assert json.loads(file.metadata()["position"])["step"] == (at - 1) // 4 * 4
+    assert same(unbroken, tiny.adapter(train(tmp_path / "run")[0]))
+
+
+def test_a_dev_score_that_is_not_a_number_stops_the_run(tmp_path, scripted):
+    with pytest.raises(FloatingPointError, match=r"dev score is nan at step 6; the last checkpoint is kept"):
+        train(tmp_path, evaluate=scripted(0.1, math.nan)[0])
+
+
+# ---- killed, and shared
+
+
+def helper(*arguments, **kwargs):
+    command = [sys.executable, "-W", "ignore", str(Path(tiny.__file__)), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, **kwargs)
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_killed_anywhere_ends_with_the_very_same_bytes(tmp_path, seed):
+    done = helper("killed", tmp_path, seed)
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout)
+    assert {point for point, _ in ends} >= set(tiny.POINTS)
+    assert [point for point, end in ends if point in tiny.POINTS and end != -9] == []
+    assert ends[-1] == ["unhurt", 0]
+    for name in ("adapter.safetensors", "history.jsonl"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes(), name
+
+
+def test_two_processes_that_share_each_batch_train_the_adapter_of_one(tmp_path):
+    done = helper("ranks", tmp_path)
+    assert done.returncode == 0, done.stderr
+    one = read(tmp_path / "one" / "adapter.safetensors")
+    first, second = (read(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
+    assert same(first, second)
+    for name, tensor in one.items():
+        torch.testing.assert_close(first[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+    alone, shared = (
+        [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert len(alone) == len(shared)
+    for ours, theirs in zip(alone, shared, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert all("another plan" in (tmp_path / f"refused{rank}").read_text() for rank in (0, 1))
+
+
+def test_processes_that_do_not_divide_a_batch_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_ranks", lambda: (0, 3))
+    with pytest.raises(ValueError, match="batch_size is 8; it must be a multiple of the 3 processes"):
+        train(tmp_path)
+
+
+def read(path):
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+MINILM = """
+import sys, tempfile
+from pathlib import Path
+import tiny
+from cardioembed_lib import encoder as encoders, training
+from safetensors.torch import save_file
+import test_training
+found = tiny.with_adapter(encoders.load("all-MiniLM-L6-v2", device="cpu"))
+ids = encoders.tokenise(found, test_training.SENTENCES)
+pairs = training.Pairs(ids, ids[1:] + ids[:1], [[] for _ in ids], list(range(8)), list("abcdefgh"))
+plan = training.Plan(batch_size=4, epochs=12, eval_every=5, checkpoint_every=2, precision=training.precision("auto"))
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+training.train(found, pairs, plan, folder, lambda e: float(encoders.encode(e, test_training.SENTENCES)[0, 0]), False)
+save_file(tiny.adapter(found), folder / "adapter.safetensors")
+"""
+
+
+@pytest.mark.slow
+def test_a_real_model_killed_in_processes_of_its_own_ends_with_the_very_same_bytes(tmp_path):
+    def start(name):
+        command = [sys.executable, "-W", "ignore", "-c", MINILM, str(tmp_path / name)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        )
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    started = start("unbroken")
+    begun = time.perf_counter()
+    assert started.wait() == 0
+    whole = time.perf_counter() - begun
+    killed = 0
+    for delay in np.random.default_rng(7).uniform(0.1, 0.5, 4) * whole:
+        process = start("killed")
+        time.sleep(delay)
+        process.kill()
+        killed += process.wait() == -9
+    assert killed >= 2
+    assert start("killed").wait() == 0
+    for name in ("adapter.safetensors", "history.jsonl"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes(), name

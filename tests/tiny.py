@@ -1,0 +1,225 @@
+"""A two-layer random model, a toy task, and runs of them in processes of their own that are killed or share a batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import distributed
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from cardioembed_lib import encoder as encoders
+from cardioembed_lib import lora, training
+
+WORDS = 200
+PLAN = training.Plan(batch_size=8, epochs=4, learning_rate=5e-3, token_budget=64, eval_every=6, checkpoint_every=4)
+LONG = replace(PLAN, epochs=20)  # 160 steps: more than all kills together let pass
+
+
+def encoder(*, adapter: bool = True, dropout: float = 0.05, base_dropout: float = 0.1) -> encoders.Encoder:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=WORDS,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=base_dropout,
+        attention_probs_dropout_prob=base_dropout,
+        initializer_range=0.2,
+    )
+    model = BertModel(config).eval().requires_grad_(False)
+    vocabulary = {"[PAD]": 0, "[UNK]": 1} | {f"w{i}": i for i in range(2, WORDS)}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+    found = encoders.Encoder("tiny", model, tokenizer, "mean", {"query": "", "document": ""}, 32, "r0")
+    return with_adapter(found, dropout=dropout) if adapter else found
+
+
+def with_adapter(base: encoders.Encoder, *, dropout: float = 0.05, rank: int = 8) -> encoders.Encoder:
+    model = lora.attach(base.model, rank=rank, alpha=2 * rank, dropout=dropout, targets="all-linear", seed=1)
+    return encoders.with_model(base, model)
+
+
+def pairs(n: int = 64, negatives: int = 0) -> training.Pairs:
+    """Return pairs in which each word of an anchor has its partner, 90 numbers on, in the positive; two of a group."""
+    rng = np.random.default_rng(3)
+
+    def text(low: int) -> list[int]:
+        return rng.integers(low, low + 90, rng.integers(3, 12)).tolist()
+
+    anchors = [text(10) for _ in range(n)]
+    return training.Pairs(
+        anchors=anchors,
+        positives=[[t + 90 for t in anchor] for anchor in anchors],
+        negatives=[[text(100) for _ in range(negatives)] for _ in range(n)],
+        groups=[i // 2 for i in range(n)],
+        ids=[f"toy:{i}" for i in range(n)],
+    )
+
+
+def adapter(found: encoders.Encoder) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in found.model.named_parameters() if p.requires_grad}
+
+
+def dev_score(found: encoders.Encoder) -> float:
+    """Return minus the loss on eight toy pairs; draws random numbers too, as an evaluation may."""
+    torch.rand(3), np.random.rand(3)
+    with torch.inference_mode():
+        return -training.batch_loss(found, pairs(), range(8), PLAN).item()
+
+
+def run(folder: Path, plan: training.Plan = LONG, dropout: float = 0.05) -> None:
+    """Train (or go on training) the tiny model and write its adapter's bytes beside the history."""
+    found = encoder(dropout=dropout)
+    training.train(found, pairs(), plan, folder, dev_score, progress=False)
+    save_file(adapter(found), folder / "adapter.safetensors")
+
+
+# ---- killed
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _around(owner: object, name: str, *, before: bool = False, after: bool = False, when=lambda *args: True) -> None:
+    original = getattr(owner, name)
+
+    def wrapped(*args, **kwargs):
+        if before and when(*args):
+            _die()
+        out = original(*args, **kwargs)
+        if after and when(*args):
+            _die()
+        return out
+
+    setattr(owner, name, wrapped)
+
+
+def _half_a_line(*args) -> None:
+    with args[0].open("a", encoding="utf-8") as file:
+        file.write('{"step": 3, "epo')
+    _die()
+
+
+def _half_a_file(tensors, path, metadata) -> None:
+    save_file(tensors, path, metadata)
+    os.truncate(path, path.stat().st_size // 2)
+    _die()
+
+
+def _log_half(state, row) -> None:
+    _half_a_line(state.folder / "history.jsonl")
+
+
+POINTS = {
+    "in an evaluation": lambda: _around(
+        training.encoders, "forward", before=True, when=lambda *a: torch.is_inference_mode_enabled()
+    ),
+    "after an evaluation": lambda: _around(training._State, "judge", after=True),
+    "before the optimiser's step": lambda: _around(torch.optim.AdamW, "step", before=True),
+    "after the optimiser's step": lambda: _around(torch.optim.AdamW, "step", after=True),
+    "in a line of the history": lambda: setattr(training._State, "log", _log_half),
+    "in the file aside": lambda: setattr(training, "save_file", _half_a_file),
+    "before the flush": lambda: _around(os, "fsync", before=True),
+    "after the flush": lambda: _around(os, "fsync", after=True),
+    "before the replacement": lambda: _around(Path, "replace", before=True, when=lambda p, _: p.name == "last.partial"),
+    "after the replacement": lambda: _around(Path, "replace", after=True, when=lambda p, _: p.name == "last.partial"),
+    "in the history's rewriting": lambda: setattr(Path, "write_text", lambda p, *_, **__: _half_a_line(p)),
+    "before the history's replacement": lambda: _around(
+        Path, "replace", before=True, when=lambda p, _: p.name == "history.partial"
+    ),
+}
+
+
+def _fork(task, *args) -> int:
+    """Return the number of a new process that does a task; all training happens in such (autograd's threads cannot fork)."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        task(*args)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _end(child: int) -> int:
+    """Return a process's exit status: -9 where it was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _life(folder: Path, point: str = "", delay: float | None = None) -> int:
+    """Run until done, or killed at a point or after a delay, and return the exit status."""
+    child = _fork(lambda: (POINTS[point]() if point else None, run(folder)))
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+    return _end(child)
+
+
+def unbroken_and_killed(folder: Path, seed: int) -> None:
+    """Train once unbroken, once killed at every point, in a random order, and at random moments; print what happened."""
+    torch.set_num_threads(1)  # a forked process may not use OpenMP's threads
+    started = time.perf_counter()
+    assert _life(folder / "unbroken") == 0
+    whole = time.perf_counter() - started
+    draw = random.Random(seed)
+    points = list(POINTS)
+    draw.shuffle(points)
+    points.insert(0, "after the replacement")  # so that there is a checkpoint for the points in resume
+    ends = [(point, _life(folder / "killed", point)) for point in points]
+    for _ in range(5):
+        delay = draw.uniform(0.0, 0.2 * whole)
+        ends.append((f"after {delay:.2f} s", _life(folder / "killed", delay=delay)))
+    ends.append(("unhurt", _life(folder / "killed")))
+    sys.stdout.write(json.dumps(ends))
+
+
+# ---- shared
+
+
+def two_ranks(folder: Path) -> None:
+    """Train with one process, then with two that share each batch, without dropout."""
+    torch.set_num_threads(1)
+    plan = replace(PLAN, epochs=2, symmetric=True)
+    assert _end(_fork(run, folder / "one", plan, 0.0)) == 0
+    children = [_fork(_rank, folder, plan, rank) for rank in range(2)]
+    assert [_end(child) for child in children] == [0, 0]
+
+
+def _rank(folder: Path, plan: training.Plan, rank: int) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    found = encoder(dropout=0.0)
+    for epochs in (plan.epochs, 2 * plan.epochs):  # the second is refused by both ranks: another plan
+        try:
+            evaluate = dev_score if rank == 0 else _not_asked
+            training.train(found, pairs(), replace(plan, epochs=epochs), folder / "two", evaluate, progress=False)
+        except ValueError as error:
+            (folder / f"refused{rank}").write_text(str(error))
+    save_file(adapter(found), folder / f"rank{rank}.safetensors")
+    distributed.destroy_process_group()
+
+
+def _not_asked(_) -> float:
+    raise AssertionError("only rank 0 evaluates")
+
+
+if __name__ == "__main__":
+    what, where, *rest = sys.argv[1:]
+    {"killed": unbroken_and_killed, "ranks": two_ranks, "run": run}[what](Path(where), *map(int, rest))

@@ -1,0 +1,96 @@
+"""A project small enough for tests: the real library, graph and parameters, but notebooks that only write empty files."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+WRITE = """for name, text in {files}:
+    target = paths.artifacts(profile) / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    print(name, target.write_text(text))"""
+RECORD = '{"counts": {}, "inputs": {}, "metrics": {}, "params": {}, "status": "run"}'
+FILES = {
+    "01_corpus": f"[('corpus/passages.parquet', ''), ('results/corpus.all.json', '{RECORD}')]",
+    "02_train": f"[(f'results/train.{{run}}.json', '{RECORD}'), (f'runs/{{run}}/adapter/adapter_model.safetensors', '')]",
+    "03_retrieval": f"[(f'results/retrieval.{{m}}.json', '{RECORD}') for m in [base, *runs]]"
+    f" + [('results/comparison.tuned.json', '{RECORD}')]",
+    "06_report": "[('tables/claims.md', '| a |'), ('figures/fig.svg', '<svg/>'), ('figures/fig.csv', 'a')]",
+}
+MODULE = {"01_corpus": "corpus", "02_train": "losses", "03_retrieval": "metrics", "06_report": "records"}
+
+
+def notebook(stem: str, *cells: str) -> NotebookNode:
+    """Return the real title and parameters, followed by the given cells, or by two that write the stop's files."""
+    made = nbformat.read(NOTEBOOKS / f"{stem}.ipynb", as_version=4)
+    place = next(n for n, cell in enumerate(made.cells) if "parameters" in cell.metadata.get("tags", []))
+    imports = "from cardioembed_lib import paths" if cells else f"from cardioembed_lib import {MODULE[stem]}, paths"
+    sources = [imports, *(cells or [WRITE.replace("{files}", FILES[stem])])]
+    steps = [new_code_cell(source, id=f"step-{n}") for n, source in enumerate(sources)]
+    made.cells = [*made.cells[: place + 1], *steps]
+    return made
+
+
+def write_notebook(folder: Path, stem: str, *cells: str) -> Path:
+    """Write one notebook of a project and return its path."""
+    path = folder / "notebooks" / f"{stem}.ipynb"
+    nbformat.write(notebook(stem, *cells), path)
+    return path
+
+
+def write_profile(folder: Path, **changes: dict) -> None:
+    """Write the only profile of a project: the primer, two runs."""
+    content = {
+        "01_corpus": {"sources": ["primer"], "benchmarks": []},
+        "02_train": {"a": {"lora_rank": 4}, "b": {"seed": 18}},
+        "03_retrieval": {"base": "tiny", "runs": ["a", "b"], "benchmarks": []},
+    }
+    (folder / "profiles" / "toy.yaml").write_text(yaml.safe_dump(content | changes))
+
+
+def make(folder: Path) -> Path:
+    """Write the project into a folder and return it."""
+    for name in ("cardioembed_lib", "data_manifests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Snakefile", "_config.yml"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("notebooks", "profiles", "book", "adapters"):
+        (folder / name).mkdir()
+    for stem in FILES:
+        write_notebook(folder, stem)
+    write_profile(folder)
+    (folder / "book" / "index.md").write_text("# A book\n\nWords.\n")
+    (folder / "book" / "references.bib").write_text("")
+    toc = {"format": "jb-book", "root": "index", "chapters": [{"glob": "executed/*"}]}
+    (folder / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
+    return folder
+
+
+def call(folder: Path, *words: str, seconds: int = 300, **environment: str) -> subprocess.CompletedProcess:
+    """Run a Python module in a project, with its own copy of the library, and return what it said."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("CARDIOEMBED_")}
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env=inherited | {"PYTHONPATH": str(folder)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+
+
+def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run the graph of a project's profile as the Makefile does; raise if it fails."""
+    options = ["--cores", "2", "--max-checksum-file-size", "0", "--config", "profile=toy"]
+    done = call(folder, "snakemake", *words, *options)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    return done
