@@ -48,10 +48,14 @@ def models(results: Mapping[str, Mapping], task: str, metric: str, name: str) ->
         error = np.abs(np.array(values[1:]) - np.array(values[0]))
         ax.barh(drawn["model"], values[0], xerr=error, color=colours, error_kw={"lw": 1, "capsize": 3})
         for y, value in enumerate(values[0]):
-            ax.text(0.005, y, f"{value:.3f}", va="center", color="white", fontsize=9)
+            inside = value > 0.1
+            ax.text(
+                0.005 if inside else value + 0.015, y, f"{value:.3f}", va="center", color="white" if inside else "black"
+            )
         ax.invert_yaxis()
         ax.set(xlabel=f"{name}, bars: 95 % interval over documents", xlim=(0, 1))
         ax.grid(axis="y", visible=False)
+    plt.close(fig)
     return fig, drawn
 
 
@@ -75,6 +79,7 @@ def accuracy_at_k(results: Mapping[str, Mapping], task: str) -> tuple[Figure, pl
         ax.set_xticks(TOP_KS, [str(k) for k in TOP_KS])
         ax.minorticks_off()
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    plt.close(fig)
     return fig, drawn
 
 
@@ -94,6 +99,7 @@ def waterfall(results: Mapping[str, Mapping], tuned_mrr: float, base: str, task:
         ax.set_xticks(range(len(marks)), drawn["model"].to_list())
         ax.set(ylabel="MRR, and what each step adds", ylim=(0, 1))
         ax.grid(axis="x", visible=False)
+    plt.close(fig)
     return fig, drawn
 
 
@@ -112,8 +118,9 @@ def training(histories: Mapping[str, Sequence[Mapping]]) -> tuple[Figure, pl.Dat
                 part = drawn.filter((pl.col("run") == run) & pl.col(column).is_not_null())
                 ax.plot(part["step"], part[column], color=colour, lw=1.2, marker=marker, ms=4, label=run)
         axes[0].set(xlabel="step", ylabel="InfoNCE loss, nats")
-        axes[1].set(xlabel="step", ylabel="MRR, dev definitions")
+        axes[1].set(xlabel="step", ylabel="MRR on dev")
         axes[1].legend(fontsize=8, frameon=False)
+    plt.close(fig)
     return fig, drawn
 
 
@@ -132,7 +139,11 @@ def pool_sizes(results: Mapping[str, Mapping], task: str) -> tuple[Figure, pl.Da
             part = drawn.filter(model=model)
             ax.plot(part["candidates"], part["mrr"], marker="o", ms=4, lw=1.4, color=colour, label=model)
         ax.set(xscale="log", xlabel="candidates in the pool", ylabel="MRR", ylim=(0, 1.02))
+        sizes = drawn["candidates"].unique(maintain_order=True).to_list()
+        ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        ax.minorticks_off()
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    plt.close(fig)
     return fig, drawn
 
 
@@ -162,7 +173,8 @@ def map(points: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
                     label=chapter,
                 )
             ax.set(title=model, xticks=[], yticks=[], xlabel="UMAP 1 (no unit)", ylabel="UMAP 2 (no unit)")
-        np.atleast_1d(axes)[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        np.atleast_1d(axes)[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    plt.close(fig)
     return fig, points
 
 

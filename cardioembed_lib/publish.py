@@ -65,7 +65,7 @@ def evidence(name: str) -> list[Path]:
     for source, target in _evidence(profile, made).items():
         folder = paths.BOOK / ("results/" + name if target.parts[0] == "results" else target.parts[0])
         targets.setdefault(folder, []).append((source, (paths.BOOK / target).relative_to(folder)))
-    for run in profile.runs:
+    for run in settings.check("03_retrieval", profile.notebooks["03_retrieval"]).runs:
         adapter = made / "runs" / run / "adapter"
         files = [(file, file.relative_to(adapter)) for file in _files(adapter)]
         targets[paths.ADAPTERS / f"{name}.{run}"] = files
@@ -86,6 +86,7 @@ def evidence(name: str) -> list[Path]:
     for stale in paths.ADAPTERS.glob(f"{name}.*"):
         if stale not in targets:
             shutil.rmtree(stale)
+    _write_readme(name)
     return sorted(targets)
 
 
@@ -111,6 +112,23 @@ def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
     for room in ("tables", "figures"):
         files |= {file: Path(room) / file.relative_to(made / room) for file in _files(made / room)}
     return files
+
+
+def readme_table(text: str, table: str, profile: str) -> str:
+    """Return the README with another table between its two comment marks, the profile named above it."""
+    before, rest = text.split("<!-- table -->")
+    after = rest.split("<!-- /table -->")[1]
+    return (
+        f"{before}<!-- table -->\nMean reciprocal rank, profile `{profile}`:\n\n{table.strip()}\n<!-- /table -->{after}"
+    )
+
+
+def _write_readme(profile: str) -> None:
+    readme = paths.ROOT / "README.md"
+    table = (paths.BOOK / "tables" / "headline.md").read_text(encoding="utf-8").split("-->\n", 1)[1]
+    aside = readme.with_suffix(".partial")
+    aside.write_text(readme_table(readme.read_text(encoding="utf-8"), table, profile), encoding="utf-8")
+    aside.replace(readme)
 
 
 def _refuse_missing(profile: Profile, made: Path) -> None:

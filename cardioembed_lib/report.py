@@ -15,6 +15,7 @@ TASKS = {
     "definition_cardiology": "held-out cardiology definitions",
     "definition_heldout": "the same, held-out pool only",
     "definition_other": "held-out definitions, other chapters",
+    "heading_heldout": "held-out headings",
     "question_heldout": "held-out textbook questions",
     "medquad_questions": "MedQuAD cardiology questions (unseen domain)",
 }

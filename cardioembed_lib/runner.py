@@ -78,7 +78,10 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
         old.unlink(missing_ok=True)
     try:
         _execute(notebook.absolute(), partial, given, kernel)
-        nbformat.write(executed.clean(nbformat.read(partial, as_version=4)), partial)
+        shown = executed.clean(nbformat.read(partial, as_version=4))
+        if given.get("run"):
+            shown.cells[0].source = shown.cells[0].source.replace("\n", f": {given['run']}\n", 1)  # the book's sidebar
+        nbformat.write(shown, partial)
         partial.replace(output)
     except BaseException as error:
         for record in records:

@@ -5,7 +5,7 @@ Shapes: Q queries, N passages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,34 +61,40 @@ def from_pairs(name: str, asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
     return Task(name, asked["anchor"].to_list(), passages, gold, asked["document"].to_list())
 
 
-def standard(
-    definitions: pl.DataFrame, questions: pl.DataFrame, benchmarks: Mapping[str, pl.DataFrame], split: str = "test"
-) -> dict[str, Task]:
-    """Return the tasks of the study, by name.
+def standard(made: Mapping[str, pl.DataFrame], benchmarks: Sequence[str], split: str = "test") -> dict[str, Task]:
+    """Return the tasks of the study that the pairs allow, by name, the headline first.
 
     ``definition_cardiology`` and ``definition_other``: a held-out glossary entry without its term, to be matched with the
-    sentence that introduces the term among all introducing sentences of the corpus. ``definition_heldout``: the cardiology
+    sentence that introduces the term among all introducing sentences of the corpus. ``definition_heldout``: the headline's
     queries again, the pool cut to held-out documents. ``question_heldout``: the held-out documents' own questions, to be
     matched with all answers of the corpus. ``<benchmark>_questions``: cardiology questions of an unseen domain, to be
-    matched with their answers.
+    matched with their answers. ``heading_heldout`` stands in for the definitions of books without a glossary: a section's
+    titles, to be matched with its first sentence.
 
     Args:
-        definitions: all pairs of kind ``definition``.
-        questions: all pairs of kind ``question`` of the same corpus.
-        benchmarks: for each benchmark its pairs of kind ``question``.
+        made: pairs by kind (``definition``, ``heading``, ``question``) and benchmark.
+        benchmarks: which of ``made`` are benchmarks.
         split: whose documents are asked.
+
+    Raises:
+        ValueError: if there is nothing to ask.
     """
+    definitions, questions = made["definition"], made["question"]
     held = definitions.filter(split=split)
-    heart = held.filter(topic="cardiology")
-    tasks = {"definition_cardiology": from_pairs("definition_cardiology", heart, definitions)}
-    tasks["definition_heldout"] = from_pairs("definition_heldout", heart, held)
-    other = held.filter(topic="other")
-    if len(other):
-        tasks["definition_other"] = from_pairs("definition_other", other, definitions)
-    tasks["question_heldout"] = from_pairs("question_heldout", questions.filter(split=split), questions)
-    for benchmark, pairs in benchmarks.items():
-        asked = pairs.filter(topic="cardiology")
-        tasks[f"{benchmark}_questions"] = from_pairs(f"{benchmark}_questions", asked, asked)
+    heart, other = held.filter(topic="cardiology"), held.filter(topic="other")
+    headline = heart if len(heart) else other
+    choices = [
+        ("definition_cardiology", heart, definitions),
+        ("definition_heldout", headline, held),
+        ("definition_other", other, definitions),
+        ("question_heldout", questions.filter(split=split), questions),
+        *((f"{name}_questions", *2 * [made[name].filter(topic="cardiology")]) for name in benchmarks),
+    ]
+    if held.is_empty():
+        choices.append(("heading_heldout", made["heading"].filter(split=split), made["heading"]))
+    tasks = {name: from_pairs(name, asked, pool) for name, asked, pool in choices if len(asked)}
+    if not tasks:
+        raise ValueError(f"no {split} pair of any kind to ask; look at the counts of 01_corpus")
     return tasks
 
 
