@@ -17,6 +17,7 @@ from cardioembed_lib.encoder import Encoder
 from cardioembed_lib.tasks import Outcome, Task
 
 POOL_SIZES = (30, 100, 300, 1000, 3000, 10_000)
+FEWEST_TERMS = 20  # UMAP looks at 15 neighbours
 CHAPTERS = 8  # as many as there are colours a colour-blind reader can tell apart
 
 
@@ -81,16 +82,21 @@ def term_map(passages: pl.DataFrame, encoder: Encoder, seed: int) -> pl.DataFram
     """Return where UMAP (McInnes et al. 2018, arXiv 1802.03426) puts the cardiology terms of a model.
 
     Args:
-        passages: of the corpus; the glossary entries of cardiology are taken, a term a point.
+        passages: of the corpus; the glossary entries of cardiology are taken, a term a point; all, if none is of cardiology.
         encoder: the model.
         seed: of UMAP, which is then deterministic on one machine.
 
     Returns:
-        ``x``, ``y``, ``chapter``: a title, or "other" beyond the eight chapters with most terms.
+        ``x``, ``y``, ``chapter``: a title, or "other" beyond the eight chapters with most terms. No row for fewer than
+        ``FEWEST_TERMS`` terms: too few for a map.
     """
-    entries = passages.filter(kind="glossary", topic="cardiology").with_columns(
+    entries = passages.filter(kind="glossary")
+    heart = entries.filter(topic="cardiology")
+    entries = (heart if len(heart) else entries).with_columns(
         term=pl.col("terms").list.first(), chapter=pl.col("section").str.split(" > ").list.first()
     )
+    if len(entries) < FEWEST_TERMS:
+        return pl.DataFrame(schema={"x": pl.Float64, "y": pl.Float64, "chapter": pl.String})
     sizes = entries.group_by("chapter").len().sort(["len", "chapter"], descending=[True, False])
     large = sizes["chapter"].head(CHAPTERS).to_list()
     vectors = encoders.encode(encoder, entries["term"].to_list())

@@ -153,7 +153,7 @@ def map(points: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
     Args:
         points: columns ``model``, ``x``, ``y``, ``chapter``; chapters beyond the eight largest are "other".
     """
-    models = points["model"].unique(maintain_order=True).to_list()
+    models = points["model"].unique(maintain_order=True).to_list() or ["too few terms for a map"]
     chapters = points.group_by("chapter").len().sort(["len", "chapter"], descending=[True, False])["chapter"].to_list()
     chapters = [c for c in chapters if c != "other"] + (["other"] if "other" in chapters else [])
     with mpl.rc_context({**STYLE, "axes.grid": False}):

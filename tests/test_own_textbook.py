@@ -1,0 +1,74 @@
+"""A reader's own textbook, of another specialty: one folder of Markdown, one manifest, one profile, and nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+import yaml
+
+from cardioembed_lib import paths
+
+PARTS = ["nephron", "glomerulus", "calyx", "pelvis", "ureter", "hilum", "cortex", "medulla", "papilla", "fascia"]
+PLACES = ["upper pole", "lower pole", "lateral border", "renal sinus", "retroperitoneal space", "bladder neck"]
+TASKS = ["filters plasma", "carries urine onward", "holds the collecting ducts", "anchors the organ", "secretes renin"]
+
+
+def chapter(number: int) -> str:
+    """Return a chapter on invented parts of the kidney; each term is introduced in one sentence and defined in another."""
+    terms = [f"{part} {chr(97 + number)}{i}" for i, part in enumerate(PARTS)]
+    prose = [
+        f"Near the {PLACES[(i + number) % 6]} surgeons look for the **{term}**, which {TASKS[(i * 3 + number) % 5]} in adults. "
+        f"Its size varies by {i + 2}.5 mm between patients, and it does not regenerate after injury number {number * 10 + i}."
+        for i, term in enumerate(terms)
+    ]
+    glossary = [
+        f"- **{t}**: structure at the {PLACES[(i + number) % 6]} that {TASKS[(i * 3 + number) % 5]}"
+        for i, t in enumerate(terms)
+    ]
+    return "\n\n".join([f"# Kidney {number}", "## Structure", *prose, "## Glossary", *glossary]) + "\n"
+
+
+def add_book(project, folder):
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.md").write_text(chapter(number))
+    manifest = {"name": "kidney", "title": "Kidneys", "role": "corpus", "format": "markdown", "path": str(folder)}
+    manifest |= {"licence": "all rights reserved", "access": "private", "cardiology": []}
+    (project / "data_manifests" / "sources" / "kidney.yaml").write_text(yaml.safe_dump(manifest))
+    profile = {
+        "01_corpus": {"sources": ["kidney"], "other_split": [0.5, 0.2, 0.3]},
+        "02_train": {"first": {"pairs": ["definition"], "batch_size": 8, "epochs": 1, "lora_rank": 4}},
+        "03_retrieval": {"runs": ["first"]},
+    }
+    (project / "profiles" / "mine.yaml").write_text(yaml.safe_dump(profile))
+
+
+@pytest.mark.slow
+def test_a_book_of_another_specialty_runs_from_corpus_to_report(tmp_path):
+    project = tmp_path / "project"
+    for room in ("cardioembed_lib", "notebooks", "profiles", "data_manifests", "book"):
+        shutil.copytree(
+            paths.ROOT / room, project / room, ignore=shutil.ignore_patterns("__pycache__", "executed", "_build")
+        )
+    for file in ("Snakefile", "_config.yml"):
+        shutil.copy(paths.ROOT / file, project)
+    add_book(project, tmp_path / "kidney")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CARDIOEMBED_")} | {
+        "PYTHONPATH": str(project)
+    }
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--config", "profile=mine", "--", "all"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    made = project / "artifacts" / "mine"
+    passages = pl.read_parquet(made / "corpus" / "passages.parquet")
+    assert passages["source"].unique().to_list() == ["kidney"] and passages.filter(kind="glossary").height == 60
+    comparison = json.loads((made / "results" / "comparison.tuned.json").read_text())
+    assert list(comparison["counts"]) == ["definition_heldout", "definition_other"]
+    shown = "".join(p.read_text() for p in made.rglob("executed/*.ipynb")) + "".join(
+        p.read_text() for p in made.rglob("tables/*")
+    )
+    assert "surgeons look for" not in shown and "does not regenerate" not in shown
