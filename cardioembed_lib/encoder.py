@@ -122,7 +122,12 @@ def load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
         model = AutoModel.from_pretrained(
-            where, revision=revision, dtype=getattr(torch, dtype), quantization_config=lora.quantisation(bits)
+            where,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            quantization_config=lora.quantisation(bits),
+            # The fused kernel wins on a GPU; on a CPU the plain products are faster for sentences (benchmarks/train.py).
+            attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
         )
     except OSError as error:
         raise OSError(

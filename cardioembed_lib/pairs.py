@@ -77,7 +77,7 @@ def mix(frames: Iterable[pl.DataFrame], limit: int = 0, seed: int = 0) -> pl.Dat
 
     Returns:
         The rows, those of the first table first; ``group`` is now ``g<number>``: two pairs share one when they share a group
-        or a positive.
+        or a text.
     """
     taken = [f.sample(limit, seed=seed, shuffle=False) if 0 < limit < len(f) else f for f in frames]
     pairs = pl.concat(taken)
@@ -191,12 +191,17 @@ def _position(row: dict) -> int:
 
 
 def _components(pairs: pl.DataFrame) -> np.ndarray:
-    """Return a number for each pair: equal where a chain of shared groups or equal positives joins two pairs."""
+    """Return a number for each pair: equal where a chain of shared groups or equal texts joins two pairs.
+
+    Anchors count as well: of three neighbouring sentences the second is the first pair's positive and the second pair's
+    anchor, and would otherwise be asked to differ from itself.
+    """
     n = len(pairs)
-    columns = [pairs[c].rank("dense").to_numpy().astype(int) for c in ("group", "positive")]
-    nodes = np.concatenate([columns[0] + n - 1, columns[1] + n - 1 + columns[0].max()])
+    texts = pl.concat([pairs["anchor"], pairs["positive"]]).rank("dense").to_numpy().astype(int)
+    groups = pairs["group"].rank("dense").to_numpy().astype(int)
+    nodes = n - 1 + np.concatenate([texts, groups + texts.max()])
     size = int(nodes.max()) + 1
-    edges = coo_array((np.ones(2 * n), (np.tile(np.arange(n), 2), nodes)), shape=(size, size))
+    edges = coo_array((np.ones(3 * n), (np.tile(np.arange(n), 3), nodes)), shape=(size, size))
     return connected_components(edges, directed=False)[1][:n]
 
 

@@ -172,6 +172,12 @@ def test_groups_hold_across_kinds_by_chains():
     assert len({groups[0], groups[2], groups[5]}) == 3
 
 
+def test_a_sentence_that_is_anchor_and_positive_is_no_negative_of_itself():
+    neighbours = frame(pair("s1", "s2", "p1"), pair("s2", "s3", "p2"), pair("s8", "s9", "p8"))
+    groups = pairs.mix([neighbours])["group"].to_list()
+    assert groups[0] == groups[1] != groups[2]
+
+
 def test_the_limit_is_for_each_table_and_drawn_by_the_seed():
     tables = [many(20), many(6)]
     assert len(pairs.mix(tables)) == 26
