@@ -29,7 +29,7 @@ def finished(tmp_path, monkeypatch):
     files |= {
         f"runs/{run}/adapter/{name}": "{}" for run in "ab" for name in ("adapter_model.safetensors", "config.json")
     }
-    files |= {"tables/claims.md": "| a |", "figures/fig.svg": "<svg/>", "figures/fig.csv": "a"}
+    files |= {"tables/headline.md": "<!-- made -->\n| a |", "figures/fig.svg": "<svg/>", "figures/fig.csv": "a"}
     for name, text in files.items():
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_text(text)
@@ -58,6 +58,8 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert len(listing(finished / "book" / "results" / "toy")) == 7
     assert not any((finished / name).exists() for name in old)
     assert all((finished / name).exists() for name in kept)
+    readme = (finished / "README.md").read_text()
+    assert "`toy`:\n\n| a |\n<!-- /table -->\n\nWords." in readme and "old" not in readme
     rooms = {path.name for room in ("book", "adapters") for path in (finished / room).iterdir()}
     assert {"toy.a", "toy.b"} <= rooms and not any(name.endswith((".aside", ".old")) for name in rooms)
 
@@ -83,7 +85,7 @@ def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, 
     assert "02_train.a.ipynb, 02_train.b.ipynb: executed from older code" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["tables/claims.md", "results/train.a.json", "runs/b/adapter/config.json"])
+@pytest.mark.parametrize("name", ["tables/headline.md", "results/train.a.json", "runs/b/adapter/config.json"])
 def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
     file = finished / "artifacts" / "toy" / name
     file.write_text(json.dumps({"base": str(finished / "models")}))

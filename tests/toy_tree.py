@@ -23,7 +23,7 @@ FILES = {
     "02_train": f"[(f'results/train.{{run}}.json', '{RECORD}'), (f'runs/{{run}}/adapter/adapter_model.safetensors', '')]",
     "03_retrieval": f"[(f'results/retrieval.{{m}}.json', '{RECORD}') for m in [base, *runs]]"
     f" + [('results/comparison.tuned.json', '{RECORD}')]",
-    "06_report": "[('tables/claims.md', '| a |'), ('figures/fig.svg', '<svg/>'), ('figures/fig.csv', 'a')]",
+    "06_report": "[('tables/headline.md', '<!-- made -->\\n| a |'), ('figures/fig.svg', '<svg/>'), ('figures/fig.csv', 'a')]",
 }
 MODULE = {"01_corpus": "corpus", "02_train": "losses", "03_retrieval": "metrics", "06_report": "records"}
 
@@ -69,6 +69,7 @@ def make(folder: Path) -> Path:
     write_profile(folder)
     (folder / "book" / "index.md").write_text("# A book\n\nWords.\n")
     (folder / "book" / "references.bib").write_text("")
+    (folder / "README.md").write_text("# A project\n\n<!-- table -->\nold\n<!-- /table -->\n\nWords.\n")
     toc = {"format": "jb-book", "root": "index", "chapters": [{"glob": "executed/*"}]}
     (folder / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
     return folder
