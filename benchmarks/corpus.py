@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cardioembed_lib import corpus, manifests, paths, records
+from cardioembed_lib import corpus, manifests, records
 
 SOURCES = (
     "openstax_anatomy_physiology_2e",
@@ -61,7 +61,7 @@ def planted() -> dict[str, float]:
 def main() -> None:
     """Measure both and write a record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=paths.artifacts("benchmarks"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     out = parser.parse_args().out
     metrics = {"open_sources": open_sources(), "planted_near_duplicates": planted(), "peak_gibibytes": peak_gibibytes()}
     record = records.write(

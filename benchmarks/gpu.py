@@ -1,6 +1,6 @@
 """How fast does the paper's setting train on this GPU, how much memory does it take, and how near is it to the chip's limit?
 
-    python benchmarks/gpu.py [--bits 0|8] [--steps 30] [--out artifacts/benchmarks]
+    python benchmarks/gpu.py [--bits 0|8] [--steps 30] [--out benchmarks/results]
     python benchmarks/gpu.py --tiny          # the same code, a toy shape: runs anywhere in seconds
 
 The shape of Qwen3-Embedding-8B (``models.yaml``) with random weights: speed and memory do not depend on what they are. Rank
@@ -23,7 +23,7 @@ from torch import nn
 from transformers import Qwen3Config, Qwen3Model
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import lora, paths, records, training
+from cardioembed_lib import lora, records, training
 
 MODEL = "Qwen3-Embedding-8B"
 RANK, BATCH = 16, 128  # CardioEmbed, section 2.2
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--bits", type=int, choices=(0, 8), default=0, help="8: the base in 8 bits, as the paper's")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--token-budget", type=int, default=16384)
-    parser.add_argument("--out", type=Path, default=paths.artifacts("benchmarks"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     given = parser.parse_args(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not given.tiny:
