@@ -26,7 +26,7 @@ def chapter(number: int) -> str:
         for i, term in enumerate(terms)
     ]
     glossary = [
-        f"- **{t}**: structure at the {PLACES[(i + number) % 6]} that {TASKS[(i * 3 + number) % 5]}"
+        f"- **{t}**: structure at the {PLACES[(i + number) % 6]} that {TASKS[(i * 3 + number) % 5]}, {i + 2}.{number} mm wide"
         for i, t in enumerate(terms)
     ]
     return "\n\n".join([f"# Kidney {number}", "## Structure", *prose, "## Glossary", *glossary]) + "\n"
