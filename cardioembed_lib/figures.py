@@ -140,6 +140,7 @@ def pool_sizes(results: Mapping[str, Mapping], task: str) -> tuple[Figure, pl.Da
             ax.plot(part["candidates"], part["mrr"], marker="o", ms=4, lw=1.4, color=colour, label=model)
         ax.set(xscale="log", xlabel="candidates in the pool", ylabel="MRR", ylim=(0, 1.02))
         sizes = drawn["candidates"].unique(maintain_order=True).to_list()
+        sizes = [a for a, b in pairwise(sizes) if b > 1.5 * a] + sizes[-1:]  # labels that would overlap are left out
         ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
         ax.minorticks_off()
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
