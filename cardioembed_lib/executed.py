@@ -58,10 +58,11 @@ def code(notebook: NotebookNode) -> str:
 
 
 def machine_paths(text: str) -> list[str]:
-    """Return the folders of this machine that a text names: repository, artefacts, mirror, home, Python, temporary."""
+    """Return the folders of this machine that a text names, longest first: repository, artefacts, mirror, home, …"""
     places = [paths.ROOT, paths.artifacts("x").absolute().parent, paths.mirror(), Path.home(), Path(sys.prefix)]
     names = {str(place) for place in [*places, Path(tempfile.gettempdir())] if place and len(place.parts) > 1}
-    return sorted(name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.-])", text))
+    named = [name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.-])", text)]
+    return sorted(named, key=lambda name: (-len(name), name))
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
