@@ -49,7 +49,10 @@ def planted() -> dict[str, float]:
     words = rng.integers(0, 20_000, (N_SENTENCES, WORDS))
     words[-N_PLANTED:] = words[:N_PLANTED]
     words[-N_PLANTED:, -1] = 20_001
-    texts = [" ".join(f"w{w}" for w in row) for row in words]
+    letters = [
+        "".join(chr(97 + w // 26**i % 26) for i in range(4)) for w in range(20_002)
+    ]  # no digits: numbers never merge
+    texts = [" ".join(letters[w] for w in row) for row in words]
     rows = [(f"s:d:{i:06d}", "s", "d", "other", "x", "sentence", [], text) for i, text in enumerate(texts)]
     frame = pl.DataFrame(rows, schema=corpus.SCHEMA, orient="row")
     started = time.perf_counter()
