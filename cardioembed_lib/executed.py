@@ -58,7 +58,7 @@ def code(notebook: NotebookNode) -> str:
 
 
 def machine_paths(text: str) -> list[str]:
-    """Return the folders of this machine that a text names, longest first: repository, artefacts, mirror, home, …"""
+    """Return the folders of this machine that a text names, longest first: repository, artefacts, mirror, home."""
     places = [paths.ROOT, paths.artifacts("x").absolute().parent, paths.mirror(), Path.home(), Path(sys.prefix)]
     names = {str(place) for place in [*places, Path(tempfile.gettempdir())] if place and len(place.parts) > 1}
     named = [name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.-])", text)]

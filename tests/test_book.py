@@ -197,6 +197,7 @@ def test_examples_of_use_run_as_they_stand(adapter, tmp_path):
     assert all(tensor.abs().max() > 0 for tensor in made.values()), "a part of the adapter was not trained"
 
 
+@pytest.mark.slow
 def test_example_of_differences_prints_what_the_page_says(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks("differences.md", "python"))],

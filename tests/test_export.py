@@ -156,6 +156,7 @@ def test_configuration_names_the_base_as_the_hub_does(exported):
     assert prompts == entry.prompts
 
 
+@pytest.mark.slow
 def test_bytes_are_the_same_in_another_process_whatever_was_encoded_before(exported, tmp_path):
     """peft's sets and the tokenizer's leftover truncation must not show: another hash seed, nothing encoded before."""
     folder, _, _ = exported
