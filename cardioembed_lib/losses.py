@@ -1,4 +1,4 @@
-"""How far is each anchor from its own positive, compared with the rest of the batch?
+"""How far is each anchor from its own positive, compared with the rest of the batch? And how far from the base's vectors?
 
 Shapes: B pairs (of this rank), N pairs of all ranks, K negatives a pair, D width.
 """
@@ -62,6 +62,64 @@ def info_nce(
         return loss
     back = _cross_entropy(p @ (_gather(a) if gather else a).T, blocked, own, temperature)
     return (loss + back) / 2
+
+
+def triplet(anchors: Tensor, positives: Tensor, negatives: Tensor | None, *, margin: float = 0.2) -> Tensor:
+    """Return the triplet loss on cosines: ``max(0, margin + s(a,n) - s(a,p))`` (Schroff et al. 2015, arXiv 1503.03832, eq. 2).
+
+    The comparative study sets it against InfoNCE without giving distance or margin; only the pair's own negatives count.
+
+    Args:
+        anchors: (B, D) vectors, any length and dtype; normalised here, in float32.
+        positives: (B, D), row i belongs to anchor i.
+        negatives: (B, K, D) or (B, D), K at least 1.
+        margin: by how much a positive must be closer than a negative, above 0, in units of cosine.
+
+    Returns:
+        () float32, mean over B and K.
+
+    Raises:
+        ValueError: if there is no negative, the margin is not above 0, or the shapes do not fit.
+
+    >>> triplet(torch.eye(2), torch.eye(2), torch.eye(2)).item()  # the negative is the positive: the margin itself
+    0.20000000298023224
+    """
+    if negatives is None or not negatives.numel():
+        raise ValueError(
+            "the triplet loss needs a negative for each pair; choose negatives 'random_distant' or 'mined'"
+        )
+    if margin <= 0:
+        raise ValueError(f"margin is {margin}; it must be above 0")
+    _check(anchors, positives, negatives, None, 1.0)
+    a, p, n = (functional.normalize(x.float(), dim=-1) for x in (anchors, positives, negatives))
+    wrong = torch.einsum("bd,bkd->bk", a, n.unsqueeze(1) if n.dim() == 2 else n)
+    return functional.relu(margin + wrong - (a * p).sum(dim=1, keepdim=True)).mean()
+
+
+def distillation(students: Tensor, teachers: Tensor) -> Tensor:
+    """Return how far vectors have moved from the base's: the mean of 1 - cosine over texts.
+
+    Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), with vectors in the place of class scores: texts of
+    no task hold the model where it was, while the pairs move it.
+
+    Args:
+        students: (B, D) vectors of the model in training, any length and dtype.
+        teachers: (B, D) vectors of the base for the same texts.
+
+    Returns:
+        () float32 in [0, 2].
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    >>> distillation(torch.eye(2), -torch.eye(2)).item()
+    2.0
+    """
+    if students.shape != teachers.shape:
+        raise ValueError(
+            f"students {tuple(students.shape)} and teachers {tuple(teachers.shape)} must have one shape (B, D)"
+        )
+    return (1 - functional.cosine_similarity(students.float(), teachers.float(), dim=-1)).mean()
 
 
 def _check(anchors: Tensor, positives: Tensor, negatives: Tensor | None, groups, temperature: float) -> None:

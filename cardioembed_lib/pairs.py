@@ -16,6 +16,10 @@ from scipy.sparse.csgraph import connected_components
 
 from cardioembed_lib import search
 
+QUESTIONS = (
+    *("What is {}?", "What does {} mean?", "What causes {}?", "How is {} treated?", "How is {} recognised?"),
+    *("Who is at risk of {}?", "Can {} be prevented?", "What happens in {}?"),
+)
 SCHEMA = {
     "anchor": pl.String,
     "positive": pl.String,
@@ -82,6 +86,34 @@ def mix(frames: Iterable[pl.DataFrame], limit: int = 0, seed: int = 0) -> pl.Dat
     taken = [f.sample(limit, seed=seed, shuffle=False) if 0 < limit < len(f) else f for f in frames]
     pairs = pl.concat(taken)
     return pairs.with_columns(group=pl.Series([f"g{g}" for g in _components(pairs)], dtype=pl.String))
+
+
+def general(passages: pl.DataFrame, each: int, seed: int) -> list[str]:
+    """Return texts of no task, short and long, as searches meet them: what a model should go on to read as its base does.
+
+    Runs of 1, 3 and 8 neighbouring sentences of one document, section titles, glossary entries, and questions about the
+    terms of the glossaries, made from ``QUESTIONS``.
+
+    Args:
+        passages: of the corpus (``corpus.SCHEMA``); only training documents are used.
+        each: at most so many of each sort, drawn by ``seed``.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    train = passages.filter(split="train")
+    sentences, glossary = train.filter(kind="sentence"), train.filter(kind="glossary")
+    terms = glossary["terms"].list.first().drop_nulls().unique(maintain_order=True).to_list()
+    sorts = [_neighbours(sentences, length) for length in (1, 3, 8)]
+    sorts += [sentences["section"].unique(maintain_order=True).str.replace_all(" > ", ": ").to_list()]
+    sorts += [glossary["text"].to_list()]
+    sorts += [[QUESTIONS[i % len(QUESTIONS)].format(term) for i, term in enumerate(terms)]]
+    return [sort[i] for sort in sorts for i in np.sort(rng.permutation(len(sort))[:each])]
+
+
+def _neighbours(sentences: pl.DataFrame, length: int) -> list[str]:
+    """Return every run of so many sentences that does not pass the end of a document."""
+    parts = sentences.group_by("source", "document", maintain_order=True).agg("text")["text"].to_list()
+    return [" ".join(texts[i : i + length]) for texts in parts for i in range(len(texts) - length + 1)]
 
 
 def with_negatives(pairs: pl.DataFrame, how: str, seed: int, margin: float = 0.95) -> pl.DataFrame:

@@ -61,6 +61,31 @@ def tokenise(encoder: Encoder, frame: pl.DataFrame) -> Pairs:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Texts of no task, tokenised, and the vectors (M, D) that the base gives them: what training is to leave in place."""
+
+    ids: list[list[int]]
+    vectors: np.ndarray
+
+
+def keep(encoder: Encoder, texts: Sequence[str], folder: Path | None = None) -> Kept:
+    """Return texts with the vectors an encoder gives them now, in float32; nothing for no texts.
+
+    Args:
+        encoder: the base, before any training.
+        texts: M texts.
+        folder: of embeddings kept from earlier runs (``encoder.cached``); ``None`` embeds anew.
+    """
+    if not texts:
+        return Kept([], np.zeros((0, 0), dtype=np.float32))
+    vectors = encoders.cached(folder, encoder, texts, progress=True) if folder else encoders.encode(encoder, texts)
+    return Kept(encoders.tokenise(encoder, texts), np.asarray(vectors))
+
+
+NOTHING = Kept([], np.zeros((0, 0), dtype=np.float32))
+
+
+@dataclass(frozen=True)
 class Plan:
     """How to train; each field is explained in the parameters cell of ``02_train``."""
 
@@ -70,10 +95,14 @@ class Plan:
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    loss: str = "infonce"
     temperature: float = 0.05
+    margin: float = 0.2
     symmetric: bool = False
     shared_negatives: bool = False
     mask_groups: bool = True
+    keep_weight: float = 0.0
+    keep_texts: int = 64
     precision: str = "float32"
     token_budget: int = encoders.TOKEN_BUDGET
     eval_every: int = 20
@@ -110,22 +139,53 @@ def batches(n: int, plan: Plan, epoch: int) -> Iterator[np.ndarray]:
         yield order[start : start + plan.batch_size]
 
 
-def batch_loss(encoder: Encoder, pairs: Pairs, rows: Sequence[int], plan: Plan, gather: bool = False) -> Tensor:
-    """Return InfoNCE of some pairs: anchors, positives and negatives are embedded together, in chunks of similar length.
+def batch_loss(
+    encoder: Encoder,
+    pairs: Pairs,
+    rows: Sequence[int],
+    plan: Plan,
+    gather: bool = False,
+    kept: Kept = NOTHING,
+    kept_rows: Sequence[int] = (),
+) -> Tensor:
+    """Return the loss of some pairs, and of some kept texts: all are embedded together, in chunks of similar length.
 
     The chunks change speed and memory only: loss and gradients are those of one unchunked batch.
+
+    Args:
+        encoder: base with an adapter.
+        pairs: tokenised pairs.
+        rows: which of them.
+        plan: loss, temperature, weights.
+        gather: see ``losses.info_nce``.
+        kept: texts that are to keep the base's vectors.
+        kept_rows: which of them; their ``losses.distillation`` is added with ``plan.keep_weight``.
     """
-    b = len(rows)
-    texts = [pairs.anchors[r] for r in rows] + [pairs.positives[r] for r in rows]
+    b, m = len(rows), len(kept_rows)
+    texts = [kept.ids[r] for r in kept_rows]
+    texts += [pairs.anchors[r] for r in rows] + [pairs.positives[r] for r in rows]
     texts += [negative for r in rows for negative in pairs.negatives[r]]
     device = encoder.device.type
     with torch.autocast(device, torch.bfloat16) if plan.precision == "bfloat16" else nullcontext():
-        vectors = encoders.forward(encoder, texts, plan.token_budget)  # ((2 + K) B, D)
-    extra = vectors[2 * b :]
+        vectors = encoders.forward(encoder, texts, plan.token_budget)  # (M + (2 + K) B, D)
+    still, vectors = vectors[:m], vectors[m:]
+    loss = _pair_loss(vectors[:b], vectors[b : 2 * b], vectors[2 * b :], pairs, rows, plan, gather)
+    if m:
+        teachers = torch.from_numpy(kept.vectors[np.asarray(kept_rows)]).to(still.device)
+        loss = loss + plan.keep_weight * losses.distillation(still, teachers)
+    return loss
+
+
+def _pair_loss(
+    anchors: Tensor, positives: Tensor, extra: Tensor, pairs: Pairs, rows: Sequence[int], plan: Plan, gather: bool
+) -> Tensor:
+    negatives = extra.view(len(rows), -1, anchors.size(1)) if len(extra) else None
+    if plan.loss == "triplet":
+        return losses.triplet(anchors, positives, negatives, margin=plan.margin)
     return losses.info_nce(
-        vectors[:b],
-        vectors[b : 2 * b],
-        extra.view(b, -1, vectors.size(1)) if len(extra) else None,
+        anchors,
+        positives,
+        negatives,
         temperature=plan.temperature,
         shared_negatives=plan.shared_negatives,
         symmetric=plan.symmetric,
@@ -155,6 +215,7 @@ def train(
     folder: Path,
     evaluate: Callable[[Encoder], float] | None = None,
     progress: bool = True,
+    kept: Kept = NOTHING,
 ) -> list[dict]:
     """Train the adapter in place, leave it at its best dev score, and return the history.
 
@@ -172,10 +233,11 @@ def train(
         evaluate: dev score of an encoder, higher is better; called before the first step, every ``plan.eval_every`` steps
             and after the last. ``None`` keeps the last state.
         progress: show a bar with loss and pairs per second.
+        kept: texts that are to keep their vectors; ``plan.keep_texts`` of them are drawn for each step.
 
     Raises:
-        ValueError: if there are fewer pairs than one batch, ranks do not divide a batch, or the checkpoint in ``folder``
-            belongs to another plan or other pairs.
+        ValueError: if there are fewer pairs than one batch, or fewer kept texts than a step takes, ranks do not divide
+            either, or the checkpoint in ``folder`` belongs to another plan, other pairs or other kept texts.
         FloatingPointError: if a loss, its gradient or a dev score is not finite, with the ids of the batch; the adapter is
             not touched by that step, and the last checkpoint is kept.
     """
@@ -184,11 +246,13 @@ def train(
         raise ValueError(
             f"{len(pairs.ids)} training pairs are fewer than one batch of {plan.batch_size}; lower batch_size"
         )
-    if plan.batch_size % ranks:
-        raise ValueError(
-            f"batch_size is {plan.batch_size}; it must be a multiple of the {ranks} processes that share a batch"
-        )
-    state = _State(encoder, pairs, plan, folder, total=plan.epochs * (len(pairs.ids) // plan.batch_size))
+    for name in ("batch_size", "keep_texts"):
+        if (size := getattr(plan, name)) % ranks:
+            raise ValueError(f"{name} is {size}; it must be a multiple of the {ranks} processes that share a batch")
+    if plan.keep_weight and len(kept.ids) < plan.keep_texts:
+        raise ValueError(f"{len(kept.ids)} kept texts are fewer than the {plan.keep_texts} of a step; lower keep_texts")
+    total = plan.epochs * (len(pairs.ids) // plan.batch_size)
+    state = _State(encoder, pairs, kept, plan, folder, total)
     state.resume()
     if evaluate and not state.history:
         state.judge(evaluate, plan)
@@ -203,7 +267,7 @@ def train(
     with bar:
         while state.step < state.total and not state.stopped:
             started = time.perf_counter()
-            loss = _step(encoder, pairs, plan, state)
+            loss = _step(encoder, pairs, kept, plan, state)
             pace = plan.batch_size / (time.perf_counter() - started)
             bar.set_postfix(loss=f"{loss:.4f}", pairs_per_s=f"{pace:.0f}", refresh=False)
             bar.update()
@@ -217,7 +281,7 @@ def train(
     return state.history
 
 
-def _step(encoder: Encoder, pairs: Pairs, plan: Plan, state: _State) -> float:
+def _step(encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, state: _State) -> float:
     """Take one optimiser step and return its loss."""
     per_epoch = len(pairs.ids) // plan.batch_size
     epoch, position = divmod(state.step, per_epoch)
@@ -226,7 +290,9 @@ def _step(encoder: Encoder, pairs: Pairs, plan: Plan, state: _State) -> float:
     train_mode(encoder.model)
     # Dropout is drawn by step and rank: a resumed run needs no generator state, whatever evaluation drew in between.
     torch.manual_seed(int(np.random.SeedSequence([plan.seed, state.step, rank]).generate_state(1, np.uint64)[0] >> 1))
-    loss = batch_loss(encoder, pairs, np.split(rows, ranks)[rank], plan, gather=ranks > 1)
+    held = _kept_rows(len(kept.ids), plan, state.step)
+    shares = [np.split(part, ranks)[rank] for part in (rows, held)]
+    loss = batch_loss(encoder, pairs, shares[0], plan, ranks > 1, kept, shares[1])
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     value = _mean_over_ranks([loss.detach(), *(p.grad for p in state.parameters.values())])[0].item()
@@ -246,6 +312,13 @@ def _step(encoder: Encoder, pairs: Pairs, plan: Plan, state: _State) -> float:
     return value
 
 
+def _kept_rows(n: int, plan: Plan, step: int) -> np.ndarray:
+    """Return which kept texts a step takes, drawn anew by (seed, step)."""
+    if not plan.keep_weight:
+        return np.empty(0, dtype=int)
+    return np.random.default_rng([plan.seed, step, 1]).choice(n, plan.keep_texts, replace=False)
+
+
 def _ranks() -> tuple[int, int]:
     """Return this process's rank and how many share the work: (0, 1) unless torch.distributed is initialised."""
     shared = distributed.is_available() and distributed.is_initialized()
@@ -263,9 +336,9 @@ def _mean_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
 class _State:
     """All that a resumed run needs: adapter, optimiser, position, best adapter so far, history."""
 
-    def __init__(self, encoder: Encoder, pairs: Pairs, plan: Plan, folder: Path, total: int) -> None:
+    def __init__(self, encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, folder: Path, total: int) -> None:
         self.encoder, self.plan, self.folder, self.total = encoder, plan, folder, total
-        content = json.dumps([pairs.anchors, pairs.positives, pairs.negatives, pairs.groups])
+        content = json.dumps([pairs.anchors, pairs.positives, pairs.negatives, pairs.groups, kept.ids])
         self.identity = asdict(plan) | {"pairs": hashlib.sha256(content.encode()).hexdigest()[:12]}
         self.path = folder / "checkpoint" / "last.safetensors"
         self.parameters = {n: p for n, p in encoder.model.named_parameters() if p.requires_grad}

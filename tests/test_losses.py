@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cardioembed_lib.losses import info_nce
+from sentence_transformers.sentence_transformer import losses as peer
+
+from cardioembed_lib.losses import distillation, info_nce, triplet
 
 B, K, D = 6, 2, 8
 GROUPS = [0, 1, 0, 2, 2, 2]
@@ -178,7 +180,9 @@ import sys, torch
 from datetime import timedelta
 from safetensors.torch import load_file, save_file
 from torch import distributed
-from cardioembed_lib.losses import info_nce
+from sentence_transformers.sentence_transformer import losses as peer
+
+from cardioembed_lib.losses import distillation, info_nce, triplet
 
 torch.set_num_threads(1)
 folder, rank = sys.argv[1], int(sys.argv[2])
@@ -221,3 +225,57 @@ def test_two_processes_that_gather_are_one_process_with_the_whole_batch(tmp_path
         for name, tensor in tensors.items():
             shared = torch.cat([part[f"{case}/{name}"] for part in parts]) / 2
             torch.testing.assert_close(shared, tensor.grad, rtol=0, atol=1e-6, msg=lambda m, c=case: f"case {c}: {m}")
+
+
+# ---- the triplet loss and the pull towards the base
+
+
+def test_triplet_is_the_formula_written_out():
+    anchors, positives, negatives = batch(K)
+
+    def cosine(x, y):
+        return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+    wanted = [
+        max(0.0, 0.3 + cosine(anchors[i], negatives[i, k]) - cosine(anchors[i], positives[i]))
+        for i, k in itertools.product(range(B), range(K))
+    ]
+    assert 0 in wanted and max(wanted) > 0.3
+    assert math.isclose(triplet(*torch_batch(K), margin=0.3).item(), np.mean(wanted), rel_tol=1e-6)
+
+
+def test_triplet_agrees_with_sentence_transformers_in_value_and_gradients():
+    ours, theirs = torch_batch(1), torch_batch(1)
+    loss = triplet(*ours, margin=0.25)
+    distance = peer.TripletDistanceMetric.COSINE(theirs[0], theirs[1])
+    wrong = peer.TripletDistanceMetric.COSINE(theirs[0], theirs[2][:, 0])
+    reference = torch.relu(distance - wrong + 0.25).mean()  # TripletLoss.forward, without the model it wraps
+    loss.backward(), reference.backward()
+    assert math.isclose(loss.item(), reference.item(), rel_tol=1e-6)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("negatives", [None, torch.empty(2, 0, 3)])
+def test_triplet_without_negatives_says_where_to_get_them(negatives):
+    with pytest.raises(ValueError, match="needs a negative for each pair; choose negatives 'random_distant'"):
+        triplet(torch.ones(2, 3), torch.ones(2, 3), negatives)
+    with pytest.raises(ValueError, match="margin is 0; it must be above 0"):
+        triplet(torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 3), margin=0)
+
+
+def test_distillation_is_one_minus_the_mean_cosine_whatever_the_lengths():
+    students, teachers = (torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in batch(0)[:2])
+    wanted = 1 - torch.nn.CosineSimilarity(dim=1)(students, teachers).mean()
+    torch.testing.assert_close(distillation(students, teachers), wanted)
+    torch.testing.assert_close(distillation(3 * students, 0.1 * teachers), wanted)
+    assert distillation(students, 7 * students).item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match=r"students \(6, 8\) and teachers \(5, 8\) must have one shape"):
+        distillation(students, teachers[:5])
+
+
+def test_distillation_pulls_towards_the_teacher():
+    students, teachers = (torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in batch(0)[:2])
+    distillation(students, teachers).backward()
+    moved = students.detach() - 0.1 * students.grad
+    assert distillation(moved, teachers) < distillation(students, teachers)

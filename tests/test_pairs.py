@@ -163,6 +163,19 @@ def test_a_definition_loses_the_term_it_defines(text, term, left):
 # ---- several kinds together
 
 
+def test_general_texts_are_runs_of_one_document_titles_entries_and_questions_of_training_documents():
+    frame = pl.concat([passages(), passages(source="other", split="test")])
+    texts = pairs.general(frame, each=100, seed=1)
+    assert "Blood enters while the muscle rests." in texts
+    assert sum(text.startswith("Blood enters") and text.count(".") == 3 for text in texts) == 1
+    assert not any("Stiff arteries" in text and "Each beat" in text for text in texts)
+    assert "Pump: Filling" in texts and "What is preload?" in texts
+    assert "What does stroke volume mean?" in texts
+    assert len(texts) == len(pairs.general(passages(), each=100, seed=1))  # nothing of the test documents
+    few = pairs.general(frame, each=2, seed=1)
+    assert len(few) == 2 + 2 + 0 + 2 + 2 + 2 and few == pairs.general(frame, each=2, seed=1)
+
+
 def test_groups_hold_across_kinds_by_chains():
     first = frame(pair("a0", "P", "x"), pair("a1", "Q", "x"), pair("a2", "R", "y"))
     second = frame(pair("b0", "Q", "z"), pair("b1", "S", "z"), pair("b2", "T", "w"))

@@ -135,6 +135,66 @@ def test_automatic_precision_is_a_name_that_can_be_recorded():
     assert training.precision("float32") == "float32"
 
 
+# ---- the other loss, and texts that are to keep their vectors
+
+
+def test_the_plan_chooses_the_loss():
+    found, pairs = stir(tiny.encoder(dropout=0.0)), tiny.pairs(16, negatives=2)
+    plan = replace(tiny.PLAN, loss="triplet", margin=0.4)
+    vectors = [encoders.forward(found, part) for part in (pairs.anchors[:8], pairs.positives[:8])]
+    wrong = encoders.forward(found, [n for row in pairs.negatives[:8] for n in row]).view(8, 2, -1)
+    wanted = losses.triplet(*vectors, wrong, margin=0.4)
+    torch.testing.assert_close(training.batch_loss(found, pairs, range(8), plan), wanted)
+
+
+def kept(n: int = 20) -> training.Kept:
+    """Return toy texts with the vectors of the untouched tiny model."""
+    ids = [[10 + i, 50 + i, 120] for i in range(n)]
+    return training.Kept(ids, encoders.forward(tiny.encoder(), ids).detach().numpy())
+
+
+def test_kept_texts_add_their_weighted_distance_from_the_base_and_nothing_else():
+    found, pairs, plan = stir(tiny.encoder(dropout=0.0)), tiny.pairs(), replace(tiny.PLAN, keep_weight=3.0)
+    alone = training.batch_loss(found, pairs, range(8), plan)
+    moved = losses.distillation(encoders.forward(found, kept().ids[4:9]), torch.from_numpy(kept().vectors[4:9]))
+    assert moved > 1e-4
+    both = training.batch_loss(found, pairs, range(8), plan, kept=kept(), kept_rows=range(4, 9))
+    torch.testing.assert_close(both, alone + 3 * moved)
+    untouched = training.batch_loss(tiny.encoder(dropout=0.0), pairs, range(8), plan, kept=kept(), kept_rows=[1, 2])
+    torch.testing.assert_close(untouched, training.batch_loss(tiny.encoder(dropout=0.0), pairs, range(8), plan))
+
+
+def test_kept_texts_stay_nearer_to_the_base_than_without_and_a_resumed_run_is_the_same(tmp_path):
+    plan = replace(tiny.PLAN, keep_texts=8, keep_weight=20.0)
+    distances = []
+    for weight in (0.0, plan.keep_weight):
+        found = tiny.encoder()
+        weighted = replace(plan, keep_weight=weight)
+        training.train(found, tiny.pairs(), weighted, tmp_path / str(weight), None, False, kept())
+        distances.append(losses.distillation(encoders.forward(found, kept().ids), torch.from_numpy(kept().vectors)))
+    assert distances[1] < 0.3 * distances[0]
+    again = tiny.encoder()
+    training.train(again, tiny.pairs(), plan, tmp_path / "20.0", None, False, kept())  # finished: only read back
+    assert same(tiny.adapter(found), tiny.adapter(again))
+    with pytest.raises(ValueError, match="another plan"):
+        training.train(again, tiny.pairs(), plan, tmp_path / "20.0", None, False, kept(19))
+
+
+def test_fewer_kept_texts_than_a_step_takes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="5 kept texts are fewer than the 8 of a step; lower keep_texts"):
+        plan = replace(tiny.PLAN, keep_texts=8, keep_weight=1.0)
+        training.train(tiny.encoder(), tiny.pairs(), plan, tmp_path, None, False, kept(5))
+
+
+def test_kept_vectors_are_those_of_the_base(tmp_path):
+    found = tiny.encoder(adapter=False)
+    texts = ["w3 w4", "w9"]
+    aim = training.keep(found, texts, tmp_path)
+    np.testing.assert_array_equal(aim.vectors, encoders.encode(found, texts))
+    assert aim.ids == encoders.tokenise(found, texts)
+    assert training.keep(found, []).ids == []
+
+
 # ---- what is random, and what is not
 
 
