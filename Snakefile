@@ -54,7 +54,8 @@ def conditions(stem, run=None):
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 A = place(paths.artifacts(PROFILE.name))
 RUNS = list(PROFILE.runs)
-RETRIEVED = [f"{A}/results/{name}" for name in publish.records(PROFILE) if name.startswith(("retrieval.", "comparison."))]
+MTEB = settings.check("04_mteb", PROFILE.notebooks["04_mteb"])
+RECORDS = {stem: [f"{A}/results/{name}" for name in names] for stem, names in publish.records(PROFILE).items()}
 PAGES = [place(path) for path in [*paths.BOOK.glob("*.*"), *paths.BOOK.glob("_static/*"), paths.ROOT / "_config.yml"]]
 
 
@@ -96,7 +97,8 @@ rule train:
         records=f"{A}/results/train.{{run}}.json",
     params:
         conditions=lambda wildcards: conditions("02_train", wildcards.run),
-    threads: workflow.cores  # torch uses them all: two trainings at once would only slow each other down
+    # A cell of a grid is small and takes one core, so that several run side by side; else torch uses them all.
+    threads: lambda wildcards: 1 if wildcards.run in PROFILE.grid else workflow.cores
     resources:
         gpu=int(kernel("02_train") != "python3"),
     shell:
@@ -111,7 +113,7 @@ rule retrieval:
         expand(rules.train.output, run=RETRIEVAL.runs),
     output:
         notebook=f"{A}/executed/03_retrieval.ipynb",
-        records=RETRIEVED,
+        records=RECORDS["03_retrieval"],
     params:
         conditions=conditions("03_retrieval"),
         records=lambda wildcards, output: [f"--record={record}" for record in output.records],
@@ -123,12 +125,33 @@ rule retrieval:
         " --profile {PROFILE.name} {params.records:q}"
 
 
+rule mteb:
+    input:
+        sources("04_mteb"),
+        rules.corpus.output,
+        expand(rules.train.output, run=MTEB.runs),
+    output:
+        notebook=f"{A}/executed/04_mteb.ipynb",
+        records=RECORDS["04_mteb"],
+    params:
+        conditions=conditions("04_mteb"),
+        records=lambda wildcards, output: [f"--record={record}" for record in output.records],
+    threads: workflow.cores
+    resources:
+        gpu=int(kernel("04_mteb") != "python3"),
+    shell:
+        "{sys.executable:q} -m cardioembed_lib.runner notebooks/04_mteb.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name} {params.records:q}"
+
+
 rule report:
     input:
         sources("06_report"),
         rules.corpus.output,
         expand(rules.train.output, run=RUNS),
         rules.retrieval.output,
+        rules.mteb.output,
+        [place(path) for path in sorted((paths.MANIFESTS / "claims").glob("*.yaml"))],
     output:
         notebook=f"{A}/executed/06_report.ipynb",
     params:

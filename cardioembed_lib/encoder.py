@@ -24,6 +24,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from cardioembed_lib import lora, paths, pooling, settings
 
 TOKEN_BUDGET = 1024  # padded tokens in one forward pass; on a CPU more no longer fits its caches (benchmarks/train.py)
+SHARD = 512  # texts embedded between two visits to the disk: what a kill may cost
 
 
 class Package(BaseModel):
@@ -259,35 +260,57 @@ def encode(
 def cached(
     folder: Path, encoder: Encoder, texts: Sequence[str], *, prompt: str = "", progress: bool = False
 ) -> np.ndarray:
-    """Return ``encode``'s vectors, from ``folder`` when the same model has seen the same texts before.
+    """Return ``encode``'s vectors, from ``folder`` as far as the same model has seen the same texts before.
+
+    Texts are embedded and kept in shards of ``SHARD`` neighbours, so that a long job that is killed loses one shard, and a
+    list that begins like an earlier one shares its shards.
 
     Args:
-        folder: where ``<key>.npy`` files are kept; the key covers model revision, adapter, prompt, length and texts.
+        folder: where ``<key>.npy`` files are kept, one a shard; the key covers model revision, adapter, prompt, length and
+            the shard's texts.
         encoder: the model.
         texts: B texts.
         prompt: as for ``encode``.
-        progress: show a bar.
+        progress: show a bar over all texts, unless all are known.
 
     Returns:
-        (B, D) float32, memory-mapped, read only.
+        (B, D) float32, read only; memory-mapped where one shard holds them all.
 
     Raises:
-        ValueError: if the encoder's weights have no name, because an adapter is still being trained on them.
+        ValueError: as for ``encode``, before anything is embedded; and if the encoder's weights have no name, because an
+            adapter is still being trained on them.
     """
     if not encoder.revision:
         raise ValueError(f"{encoder.name} has weights that may change; use encode, or save its adapter and load that")
+    if not all(text.strip() for text in texts):
+        encode(encoder, texts)  # names the first empty text among all, and not within its shard
+    shards = [list(texts[start : start + SHARD]) for start in range(0, max(len(texts), 1), SHARD)]
+    files = [folder / f"{_key(encoder, shard, prompt)}.npy" for shard in shards]
+    missing = {file: shard for file, shard in zip(files, shards, strict=True) if not file.exists()}
+    known = len(texts) - sum(map(len, missing.values()))
+    hidden = not (progress and missing)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=len(texts), initial=known, unit="text", desc=f"embed {encoder.name}", disable=hidden) as bar:
+        for file, shard in missing.items():
+            aside = file.with_suffix(".partial.npy")
+            try:
+                np.save(aside, encode(encoder, shard, prompt=prompt))
+                aside.replace(file)
+            finally:
+                aside.unlink(missing_ok=True)
+            bar.update(len(shard))
+    parts = [np.load(file, mmap_mode="r") for file in files]
+    if len(parts) == 1:
+        return parts[0]
+    whole = np.concatenate(parts)
+    whole.flags.writeable = False
+    return whole
+
+
+def _key(encoder: Encoder, texts: Sequence[str], prompt: str) -> str:
+    """Return the name under which the vectors of some texts are kept."""
     parts = [encoder.revision, encoder.pooling, prompt, encoder.max_length, *texts]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
-    path = folder / f"{key}.npy"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial.npy")
-        try:
-            np.save(aside, encode(encoder, texts, prompt=prompt, progress=progress))
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r")
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
 def with_model(encoder: Encoder, model: nn.Module) -> Encoder:

@@ -20,7 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cardioembed_lib import archives, paths
 
 ROOMS = ("sources", "benchmarks")
-PATTERNS = {"cnxml": "index.cnxml", "markdown": "*.md", "text": "*.txt", "medquad": "*.xml"}
+PATTERNS = {
+    **{"cnxml": ("index.cnxml",), "markdown": ("*.md",), "text": ("*.txt",), "medquad": ("*.xml",)},
+    **{"beir": ("corpus.jsonl", "queries.jsonl", "qrels/*.tsv"), "pairs": ("*.tsv",)},
+}
 SEAL = "run `python -m cardioembed_lib.manifests seal {}`"
 
 Text = Annotated[str, Field(min_length=1)]
@@ -37,7 +40,7 @@ class Source(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: Text
     role: Literal["corpus", "benchmark"]
-    format: Literal["cnxml", "markdown", "text", "medquad"]
+    format: Literal["cnxml", "markdown", "text", "medquad", "beir", "pairs"]
     licence: Text
     access: Literal["open", "registered", "private", "restricted"]
     source: Url | None = None
@@ -211,11 +214,12 @@ def _local(source: Source) -> Path:
 
 def _found(source: Source) -> list[str]:
     """Return the files of the source's format below its local folder, sorted."""
-    folder, pattern = _local(source), PATTERNS[source.format]
-    found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob(pattern))
+    folder, patterns = _local(source), PATTERNS[source.format]
+    found = sorted(file.relative_to(folder).as_posix() for pattern in patterns for file in folder.rglob(pattern))
     if found := [path for path in found if "/." not in f"/{path}"]:  # a hidden folder holds an editor's copies
         return found
-    raise FileNotFoundError(f"{folder} holds no {pattern}; put the texts there, or correct {source.name}.yaml")
+    wanted = ", ".join(patterns)
+    raise FileNotFoundError(f"{folder} holds no {wanted}; put the texts there, or correct {source.name}.yaml")
 
 
 def _cache(source: Source) -> Path:

@@ -11,6 +11,7 @@ PROFILES = ROOT / "profiles"
 MANIFESTS = ROOT / "data_manifests"
 BOOK = ROOT / "book"
 ADAPTERS = ROOT / "adapters"
+SPEED = ROOT / "benchmarks" / "results"
 
 
 def artifacts(profile: str) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-from cardioembed_lib import executed, paths, settings
+from cardioembed_lib import executed, paths, runs, settings
 from cardioembed_lib.settings import Profile
 
 GENERATED = ("executed", "results", "tables", "figures")
@@ -24,17 +24,31 @@ BINARY = (".safetensors", ".png", ".npy", ".parquet")
 
 
 def notebooks(profile: Profile) -> dict[str, str]:
-    """Return the notebook that each executed copy of a profile comes from: ``02_train.r8.ipynb`` from ``02_train``."""
+    """Return the notebook that each executed copy of a profile comes from: ``02_train.r8.ipynb`` from ``02_train``.
+
+    The cells of a grid are many and alike: their records are published, their notebooks are not.
+    """
     single = {f"{stem}.ipynb": stem for stem in profile.notebooks}
-    return single | {f"02_train.{run}.ipynb": "02_train" for run in profile.runs}
+    return single | {f"02_train.{run}.ipynb": "02_train" for run in profile.runs if run not in profile.grid}
 
 
-def records(profile: Profile) -> list[str]:
-    """Return the names of the records that a finished profile has at least."""
+def records(profile: Profile) -> dict[str, list[str]]:
+    """Return the names of the records that each notebook of a finished profile has written at least."""
     retrieval = settings.check("03_retrieval", profile.notebooks["03_retrieval"])
-    measured = dict.fromkeys([retrieval.base, *retrieval.runs])
-    names = ["corpus.all", *(f"train.{run}" for run in profile.runs), *(f"retrieval.{model}" for model in measured)]
-    return [f"{name}.json" for name in [*names, "comparison.tuned"]]
+    mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
+    found = {
+        "01_corpus": ["corpus.all"],
+        "02_train": [f"train.{run}" for run in profile.runs],
+        "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
+        + [f"comparison.{recipe}" for recipe in runs.recipes(retrieval.runs)],
+        "04_mteb": [f"mteb.{model}" for model in _models(mteb)]
+        + [f"forgetting.{recipe}" for recipe in runs.recipes(mteb.runs)],
+    }
+    return {stem: [f"{name}.json" for name in names] for stem, names in found.items()}
+
+
+def _models(parameters: settings.Retrieval | settings.Mteb) -> list[str]:
+    return list(dict.fromkeys([parameters.base, *parameters.runs]))
 
 
 def assemble(name: str) -> Path:
@@ -119,13 +133,24 @@ def readme_table(text: str, table: str, profile: str) -> str:
     before, rest = text.split("<!-- table -->")
     after = rest.split("<!-- /table -->")[1]
     return (
-        f"{before}<!-- table -->\nMean reciprocal rank, profile `{profile}`:\n\n{table.strip()}\n<!-- /table -->{after}"
+        f"{before}<!-- table -->\nOurs are of profile `{profile}`:\n\n{for_readme(table).strip()}\n<!-- /table -->{after}"
     )
+
+
+def for_readme(table: str) -> str:
+    """Return a table of the book with its links as they hold from the README, where pages are sources in ``book/``.
+
+    >>> for_readme('| <a href="claims.html#a.b">words</a> | [3 · Retrieval](executed/03_retrieval) | [Data](data) |')
+    '| words | [3 · Retrieval](book/executed/03_retrieval.ipynb) | [Data](book/data.md) |'
+    """
+    table = re.sub(r'<a href="claims\.html#[^"]*">(.*?)</a>', r"\1", table)
+    table = re.sub(r"\]\((executed/[\w.-]+)\)", r"](book/\1.ipynb)", table)
+    return re.sub(r"\]\(([\w-]+)(?:#[\w.-]+)?\)", r"](book/\1.md)", table)
 
 
 def _write_readme(profile: str) -> None:
     readme = paths.ROOT / "README.md"
-    table = (paths.BOOK / "tables" / "headline.md").read_text(encoding="utf-8").split("-->\n", 1)[1]
+    table = (paths.BOOK / "tables" / "claims-headline.md").read_text(encoding="utf-8").split("-->\n", 1)[1]
     aside = readme.with_suffix(".partial")
     aside.write_text(readme_table(readme.read_text(encoding="utf-8"), table, profile), encoding="utf-8")
     aside.replace(readme)
@@ -133,7 +158,7 @@ def _write_readme(profile: str) -> None:
 
 def _refuse_missing(profile: Profile, made: Path) -> None:
     wanted = [made / "executed" / name for name in notebooks(profile)]
-    wanted += [made / "results" / name for name in records(profile)]
+    wanted += [made / "results" / name for names in records(profile).values() for name in names]
     wanted += [made / "runs" / run / "adapter" / "adapter_model.safetensors" for run in profile.runs]
     missing = [path for path in wanted if not path.is_file()]
     missing += [made / room for room in ("tables", "figures") if not _files(made / room)]
@@ -153,8 +178,8 @@ def _refuse_stale(profile: Profile, made: Path) -> None:
     again = f"run `make book PROFILE={profile.name}` again"
     if older:
         raise ValueError(f"{', '.join(older)}: executed from older code than notebooks/ has; {again}")
-    runs = {file.name.removeprefix("train.").removesuffix(".json") for file in (made / "results").glob("train.*.json")}
-    if left := sorted(runs - set(profile.runs)):
+    kept = {file.name.removeprefix("train.").removesuffix(".json") for file in (made / "results").glob("train.*.json")}
+    if left := sorted(kept - set(profile.runs)):
         raise ValueError(
             f"{_short(made / 'results')} has records of {left[0]!r}, no run of profile {profile.name}; delete *.{left[0]}.json"
         )

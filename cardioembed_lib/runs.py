@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,21 @@ def name(parameters: Train) -> str:
         return parameters.run
     digest = hashlib.sha256(_canonical(parameters).encode()).hexdigest()[:6]
     return f"r{parameters.lora_rank}-s{parameters.seed}-{digest}"
+
+
+def recipes(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return runs by the recipe they are seeds of: ``<recipe>-seed<n>`` belongs to ``<recipe>``, any other to ``tuned``.
+
+    >>> recipes(["seed17", "seed18", "kept-seed17"])
+    {'tuned': ['seed17', 'seed18'], 'kept': ['kept-seed17']}
+    >>> recipes([])
+    {'tuned': []}
+    """
+    found: dict[str, list[str]] = {"tuned": []}
+    for run in names:
+        match = re.fullmatch(r"(.+)-seed\d+", run)
+        found.setdefault(match[1] if match else "tuned", []).append(run)
+    return {recipe: runs for recipe, runs in found.items() if runs} or {"tuned": []}
 
 
 def claim(parameters: Train, inputs: Iterable[Path]) -> Path:

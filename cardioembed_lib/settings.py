@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,7 @@ class Train(Parameters):
     base: Name
     pairs: Annotated[list[PairKind], Field(min_length=1)]
     max_pairs_per_kind: Annotated[int, Field(ge=0)]
+    data_share: Annotated[float, Field(gt=0, le=1)]
     negatives: Literal["none", "random_distant", "mined"]
     lora_rank: Annotated[int, Field(ge=1, le=1024)]
     lora_alpha: Annotated[float, Field(gt=0)]
@@ -60,10 +62,15 @@ class Train(Parameters):
     warmup_fraction: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0)]
+    loss: Literal["infonce", "triplet"]
     temperature: Annotated[float, Field(gt=0, le=10)]
+    margin: Annotated[float, Field(gt=0, le=2)]
     symmetric: bool
     shared_negatives: bool
     mask_groups: bool
+    keep_weight: Annotated[float, Field(ge=0)]
+    keep_texts: Count
+    keep_each: Count
     max_length: Annotated[int, Field(ge=8)]
     precision: Literal["auto", "float32", "bfloat16"]
     gradient_checkpointing: bool
@@ -71,6 +78,7 @@ class Train(Parameters):
     eval_every: Count
     patience: Annotated[int, Field(ge=0)]
     checkpoint_every: Count
+    merge_weights: list[Fraction]
     seed: int
 
 
@@ -84,6 +92,18 @@ class Retrieval(Parameters):
     seed: int
 
 
+class Mteb(Parameters):
+    """Parameters of ``04_mteb``."""
+
+    base: Name
+    runs: list[Name]
+    merge_weight: Fraction
+    tasks: Annotated[list[Name], Field(min_length=1)]
+    largest: Annotated[int, Field(ge=0)]
+    curve: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
+    seed: int
+
+
 class Report(Parameters):
     """Parameters of ``06_report``."""
 
@@ -92,6 +112,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "01_corpus": Corpus,
     "02_train": Train,
     "03_retrieval": Retrieval,
+    "04_mteb": Mteb,
     "06_report": Report,
 }
 
@@ -104,6 +125,7 @@ class Profile(BaseModel):
     kernel: dict[str, str]
     notebooks: dict[str, dict[str, Any]]
     runs: dict[str, dict[str, Any]]
+    grid: tuple[str, ...] = ()  # those of the runs that are cells of a grid
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
@@ -173,10 +195,12 @@ def profile(name: str) -> Profile:
     content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     kernel = content.pop("kernel", "python3")
     kernels = {"default": kernel} if isinstance(kernel, str) else kernel
+    grids = content.pop("grids", None) or {}
     unknown = [stem for stem in content if stem not in NOTEBOOKS]
     if unknown:
         raise ValueError(f"{path.name}: {unknown[0]!r} is no notebook; {near_miss(unknown[0], NOTEBOOKS)}")
-    runs = content.pop("02_train", None) or {}
+    runs, grid = content.pop("02_train", None) or {}, cells(path.name, grids)
+    runs |= grid
     notebooks = {stem: {"profile": name, **(content.get(stem) or {})} for stem in NOTEBOOKS if stem != "02_train"}
     runs = {run: {"profile": name, "run": run, **(given or {})} for run, given in runs.items()}
     for stem, given in [*notebooks.items(), *(("02_train", given) for given in runs.values())]:
@@ -184,7 +208,33 @@ def profile(name: str) -> Profile:
             check(stem, given)
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from None
-    return Profile(name=name, kernel=kernels, notebooks=notebooks, runs=runs)
+    return Profile(name=name, kernel=kernels, notebooks=notebooks, runs=runs, grid=tuple(grid))
+
+
+def cells(file: str, grids: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a run for each combination of what a grid varies, named by its values.
+
+    Args:
+        file: the profile's name, for messages.
+        grids: by name, ``vary`` (parameter to list of values) and ``fixed`` (parameter to value).
+
+    Raises:
+        ValueError: if a grid has other fields, or varies something that is not a list.
+
+    >>> cells("p", {"g": {"vary": {"lora_rank": [8, 16], "seed": [1]}}})
+    {'g-8-1': {'lora_rank': 8, 'seed': 1}, 'g-16-1': {'lora_rank': 16, 'seed': 1}}
+    """
+    found = {}
+    for name, grid in grids.items():
+        vary = grid.get("vary") if isinstance(grid, Mapping) else None
+        if not vary or set(grid) - {"vary", "fixed"} or not all(isinstance(v, list) for v in vary.values()):
+            raise ValueError(
+                f"{file}: grid {name!r} needs `vary` (parameter: [values]) and may have `fixed`; found {grid}"
+            )
+        for values in itertools.product(*vary.values()):
+            run = "-".join(map(str, (name, *values)))
+            found[run] = {**(grid.get("fixed") or {}), **dict(zip(vary, values, strict=True))}
+    return found
 
 
 def _validate(stem: str, values: dict[str, Any]) -> Parameters:

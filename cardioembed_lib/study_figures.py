@@ -91,7 +91,10 @@ def distributions(results: Mapping[str, Mapping], models: Sequence[str]) -> tupl
 
 
 def probe(results: Mapping[str, Mapping], models: Sequence[str]) -> tuple[Figure, pl.DataFrame]:
-    """Return the share of minimal pairs put in the right order, by category, with 95 % intervals and the line of chance.
+    """Return the share of minimal pairs whose paraphrase is chosen, by category, with 95 % intervals and a coin's line.
+
+    Drawn is ``choice``: is the paraphrase closer to the anchor than to the contradiction? The stricter ``probe`` of the same
+    record has no chance line, because words alone get nearly all of it wrong.
 
     Args:
         results: model to its ``similarity`` record; ``counts`` is category to n, shown where it is given.
@@ -100,7 +103,7 @@ def probe(results: Mapping[str, Mapping], models: Sequence[str]) -> tuple[Figure
     rows = [
         {"category": category, "model": label(m), "accuracy": p["accuracy"], "low": p["low"], "high": p["high"]}
         for m in models
-        for category, p in results[m]["metrics"]["probe"].items()
+        for category, p in results[m]["metrics"]["choice"].items()
     ]
     drawn = pl.DataFrame(rows)
     categories = sorted(drawn["category"].unique(maintain_order=True), key=lambda c: c == "all")
@@ -114,8 +117,8 @@ def probe(results: Mapping[str, Mapping], models: Sequence[str]) -> tuple[Figure
             error = np.abs(np.stack([value - part["low"].to_numpy(), part["high"].to_numpy() - value]))
             style = {"fmt": MARKERS[i % len(MARKERS)], "ms": 5, "lw": 1.2, "capsize": 2}
             ax.errorbar(value, y, xerr=error, color=colour, label=label(model), **style)
-        ax.axvline(0.5, color="black", ls="--", lw=1, label="chance")
-        ax.set(xlim=(-0.02, 1.02), xlabel="share of pairs in the right order, bars: 95 % interval")
+        ax.axvline(0.5, color="black", ls="--", lw=1, label="a coin")
+        ax.set(xlim=(-0.02, 1.02), xlabel="share of items whose paraphrase is chosen, bars: 95 % interval")
         ax.set_yticks(range(len(categories)), [f"{c.replace('_', ' ')}{n[c]}" for c in categories])
         ax.set_ylim(len(categories) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
@@ -241,13 +244,12 @@ def radar(
 ) -> tuple[Figure, pl.DataFrame]:
     """Return the paper's radar, of measured scores only; an axis that no record has is left out, never filled in.
 
+    With fewer than three axes it is no radar, and the figure says so.
+
     Args:
         records: measurement to model to record, for example ``{"retrieval": {...}, "mteb": {...}}``.
         models: names of records, the base first.
         axes: name of the axis to measurement, task and metric, 0..1.
-
-    Raises:
-        ValueError: if fewer than three axes are left: that is no radar.
     """
 
     def score(model: str, measurement: str, task: str, metric: str) -> float | None:
@@ -256,9 +258,7 @@ def radar(
     found = {axis: [score(m, *place) for m in models] for axis, place in axes.items()}
     found = {axis: values for axis, values in found.items() if any(v is not None for v in values)}
     if len(found) < 3:
-        raise ValueError(
-            f"a radar needs three axes; the records of {', '.join(models)} have {len(found)}: run 03 and 04"
-        )
+        return _nothing("too few scores for a radar")
     drawn = pl.DataFrame({"model": [label(m) for m in models]} | {a.replace("\n", " "): v for a, v in found.items()})
     angles = np.linspace(0, 2 * np.pi, len(found), endpoint=False)
     with _canvas(figsize=(6.4, 5.2), subplot_kw={"projection": "polar"}) as (fig, ax):
@@ -301,13 +301,16 @@ def frontier(points: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
     return fig, drawn
 
 
-def merge_curve(record: Mapping, chosen: float | None = None) -> tuple[Figure, pl.DataFrame]:
+def merge_curve(record: Mapping | None, chosen: float | None = None) -> tuple[Figure, pl.DataFrame]:
     """Return what merging a share of the adapter changes on dev, a line a quantity: its difference from the base.
 
     Args:
-        record: ``curve``; ``metrics`` holds ``weight``, the shares α with 0 among them, and for each quantity as many values.
+        record: ``curve``; ``metrics`` holds ``weight``, the shares α with 0 among them, and for each quantity as many values;
+            ``None`` where the profile has none.
         chosen: the α that was taken, marked.
     """
+    if record is None:
+        return _nothing("no merge curve in this profile")
     weights = record["metrics"]["weight"]
     rows = [
         {"quantity": name, "alpha": float(alpha), "value": value, "difference": value - values[weights.index(0)]}
@@ -334,9 +337,11 @@ def ablation(rows: Sequence[Mapping], metric: str) -> tuple[Figure, pl.DataFrame
     """Return a score against the share of the data, a panel a loss, a line a rank: the seeds' mean and range.
 
     Args:
-        rows: mappings with ``share`` (0..1), ``loss``, ``rank``, ``seed``, ``value``.
+        rows: mappings with ``share`` (0..1), ``loss``, ``rank``, ``seed``, ``value``; none where the profile has no grid.
         metric: what ``value`` is, for the axis.
     """
+    if not rows:
+        return _nothing("no ablation in this profile")
     value = pl.col("value")
     grouped = pl.DataFrame(list(rows)).group_by("loss", "rank", "share", maintain_order=True)
     drawn = grouped.agg(mean=value.mean(), low=value.min(), high=value.max(), seeds=pl.len())
@@ -473,3 +478,11 @@ def _colours(names: Sequence[str]) -> list:
 def _family(model: str, results: Mapping[str, Mapping]) -> int:
     """Return a colour's number: floors, base, tuned."""
     return 7 if model in FLOORS else 0 if model == results[model]["params"].get("base") else 1
+
+
+def _nothing(why: str) -> tuple[Figure, pl.DataFrame]:
+    """Return a figure that says why nothing is drawn, so that every profile's pages show the same figures."""
+    with _canvas(figsize=(6.4, 0.8)) as (fig, ax):
+        ax.text(0.5, 0.5, why, ha="center", va="center")
+        ax.set_axis_off()
+    return fig, pl.DataFrame({"why": [why]})

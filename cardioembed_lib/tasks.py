@@ -124,6 +124,17 @@ def dev_mrr(task: Task, encoder: Encoder) -> float:
     return metrics.mrr(evaluate(task, encoder).ranks)
 
 
+def dev_separation(task: Task, encoder: Encoder) -> float:
+    """Return the separation score on a task: mean cosine of a query with its passage, less that with all others.
+
+    The comparative study scores its ablation by it, on ten pairs (section "Ablation").
+    """
+    outcome = evaluate(task, encoder)
+    right = outcome.cosines.astype(np.float64)
+    others = outcome.similarities.sum(dtype=np.float64) - right.sum()
+    return float(right.mean() - others / (outcome.similarities.size - len(right)))
+
+
 def floors(task: Task, seed: int) -> dict[str, Outcome]:
     """Return what no model at all makes of a task: ``random``, ``tfidf``, ``bm25``.
 

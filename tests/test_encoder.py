@@ -357,6 +357,62 @@ def test_whatever_changes_the_vectors_changes_the_key(tmp_path, tiny_bert):
         assert len(list(tmp_path.iterdir())) == i + 1
 
 
+def test_shards_give_the_vectors_of_one_pass_and_are_shared(tmp_path, tiny_bert, monkeypatch):
+    monkeypatch.setattr(encoders, "SHARD", 3)
+    found = tiny_bert()
+    texts = ["pain", "a walk", "the heart", "veins", "a pulse", "of", "the garden"]
+    first = encoders.cached(tmp_path, found, texts)
+    assert first.dtype == np.float32 and first.shape == (7, 32) and not first.flags.writeable
+    close(first, encoders.encode(found, texts))
+    assert len(list(tmp_path.iterdir())) == 3
+    counted = Counted(found)
+    assert np.array_equal(encoders.cached(tmp_path, found, texts), first)
+    assert np.array_equal(encoders.cached(tmp_path, found, texts[:6]), first[:6])
+    assert counted.n == 0
+    close(encoders.cached(tmp_path, found, [*texts, "blood"]), encoders.encode(found, [*texts, "blood"]))
+    assert counted.n > 0 and len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_kill_costs_one_shard(tmp_path, tiny_bert, monkeypatch):
+    monkeypatch.setattr(encoders, "SHARD", 2)
+    found, texts = tiny_bert(), ["pain", "a walk", "the heart", "veins", "a pulse"]
+    encode, done = encoders.encode, []
+
+    def killed(encoder, shard, **options):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(shard)
+        return encode(encoder, shard, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(encoders, "encode", killed)
+        encoders.cached(tmp_path, found, texts)
+    assert len(list(tmp_path.iterdir())) == 2
+    again = []
+    monkeypatch.setattr(encoders, "encode", lambda e, shard, **o: again.append(shard) or encode(e, shard, **o))
+    close(encoders.cached(tmp_path, found, texts), encode(found, texts))
+    assert again == [["a pulse"]]
+
+
+def test_an_empty_text_far_down_the_list_is_named_before_anything_is_embedded(tmp_path, tiny_bert, monkeypatch):
+    monkeypatch.setattr(encoders, "SHARD", 2)
+    with pytest.raises(ValueError, match="1 of 4 texts are empty, the first at position 3"):
+        encoders.cached(tmp_path / "new", tiny_bert(), ["pain", "veins", "of", " "])
+    assert not (tmp_path / "new").exists()
+    assert encoders.cached(tmp_path, tiny_bert(), []).shape == (0, 32)
+
+
+def test_the_bar_counts_all_texts_and_is_silent_when_all_are_known(tmp_path, tiny_bert, monkeypatch, capsys):
+    monkeypatch.setattr(encoders, "SHARD", 2)
+    texts = ["pain", "a walk", "the heart", "veins", "a pulse"]
+    encoders.cached(tmp_path, tiny_bert(), texts[:2], progress=True)
+    assert "2/2" in capsys.readouterr().err
+    encoders.cached(tmp_path, tiny_bert(), texts, progress=True)
+    assert "5/5" in (shown := capsys.readouterr().err) and "2/5" in shown
+    encoders.cached(tmp_path, tiny_bert(), texts, progress=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_weights_that_may_change_are_never_cached(tmp_path, tiny_bert):
     found = tiny_bert()
     encoders.cached(tmp_path, found, ["pain"])

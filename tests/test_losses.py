@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
 from sentence_transformers.sentence_transformer import losses as peer
 
 from cardioembed_lib.losses import distillation, info_nce, triplet

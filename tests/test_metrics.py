@@ -320,3 +320,75 @@ def test_summary_speaks_mtebs_language_and_brackets_its_headlines():
     for name in ("acc_at_1", "mrr", "ndcg_at_10"):
         assert result[f"{name}_low"] <= result[name] <= result[f"{name}_high"]
     assert all(type(value) is float for value in result.values())
+
+
+# separation
+
+
+def test_separation_by_hand():
+    found = metrics.separation([0.9, 0.7], [0.1, 0.2, 0.3], seed=17)
+    assert found["similar"] == pytest.approx(0.8)
+    assert found["different"] == pytest.approx(0.2)
+    assert found["separation"] == pytest.approx(0.6)
+    assert found["low"] <= found["separation"] <= found["high"]
+    assert all(type(value) is float for value in found.values())
+
+
+def test_a_model_that_sees_no_difference_separates_nothing():
+    """One vector for every text: all cosines 1, no draw can change that."""
+    found = metrics.separation([1.0] * 5, [1.0] * 9, seed=17)
+    assert (found["separation"], found["low"], found["high"]) == (0.0, 0.0, 0.0)
+
+
+def test_separation_goes_from_minus_two_to_two():
+    assert metrics.separation([1.0, 1.0], [-1.0], seed=17)["separation"] == 2.0
+    assert metrics.separation([-1.0], [1.0, 1.0], seed=17)["separation"] == -2.0
+
+
+def test_interval_of_separation_covers_every_draw_of_two_by_two():
+    """Means of two values drawn from {0, 1} are 0, 1/2 or 1, so differences end at -1 and 1, each with chance 1/16."""
+    found = metrics.separation([0.0, 1.0], [0.0, 1.0], seed=17)
+    assert (found["separation"], found["low"], found["high"]) == (0.0, -1.0, 1.0)
+
+
+def test_interval_of_separation_is_near_the_normal_one_and_repeats_with_its_seed():
+    rng = np.random.default_rng(3)
+    similar, different = 0.8 + 0.1 * rng.standard_normal(1500), 0.2 + 0.2 * rng.standard_normal(800)
+    found = metrics.separation(similar, different, seed=17)
+    half = 1.96 * math.sqrt(similar.var() / 1500 + different.var() / 800)
+    expected = (found["separation"] - half, found["separation"] + half)
+    assert (found["low"], found["high"]) == pytest.approx(expected, abs=0.2 * half)
+    assert found == metrics.separation(similar, different, seed=17)
+    assert found != metrics.separation(similar, different, seed=18)
+
+
+def test_both_sets_are_drawn_anew():
+    """Where only one of the sets varies, the interval is as wide as that one's own."""
+    spread, still = np.random.default_rng(4).random(200), np.full(200, 0.5)
+    alone = np.subtract(*reversed(metrics.bootstrap(spread, seed=17)))
+    for sets in ((spread, still), (still, spread)):
+        found = metrics.separation(*sets, seed=17)
+        assert found["high"] - found["low"] == pytest.approx(alone, rel=0.15)
+
+
+def test_pairs_of_one_group_are_drawn_together():
+    documents = np.repeat(np.arange(20), 40)
+    similar = np.random.default_rng(5).random(20)[documents]
+    narrow = metrics.separation(similar, [0.1] * 800, 17)
+    wide = metrics.separation(similar, [0.1] * 800, 17, groups=(documents, documents))
+    assert wide["separation"] == narrow["separation"]
+    assert wide["high"] - wide["low"] > 4 * (narrow["high"] - narrow["low"])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.separation([], [0.1], seed=1), "similar have shape"),
+        (lambda: metrics.separation([0.1], [0.2, math.nan], seed=1), "different hold NaN at position 1"),
+        (lambda: metrics.separation([0.1], [0.2], seed=1, groups=(["a"], ["a", "b"])), "for 1 values; give one each"),
+        (lambda: metrics.separation([0.1], [0.2], seed=1, level=95), "level is 95"),
+    ],
+)
+def test_bad_pairs_are_refused_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -163,7 +163,7 @@ def test_a_definition_loses_the_term_it_defines(text, term, left):
 # ---- several kinds together
 
 
-def test_general_texts_are_runs_of_one_document_titles_entries_and_questions_of_training_documents():
+def test_general_texts_are_runs_of_one_document_titles_and_questions_of_training_documents():
     frame = pl.concat([passages(), passages(source="other", split="test")])
     texts = pairs.general(frame, each=100, seed=1)
     assert "Blood enters while the muscle rests." in texts
@@ -171,9 +171,10 @@ def test_general_texts_are_runs_of_one_document_titles_entries_and_questions_of_
     assert not any("Stiff arteries" in text and "Each beat" in text for text in texts)
     assert "Pump: Filling" in texts and "What is preload?" in texts
     assert "What does stroke volume mean?" in texts
+    assert not set(frame.filter(kind="glossary")["text"]) & set(texts)
     assert len(texts) == len(pairs.general(passages(), each=100, seed=1))  # nothing of the test documents
     few = pairs.general(frame, each=2, seed=1)
-    assert len(few) == 2 + 2 + 0 + 2 + 2 + 2 and few == pairs.general(frame, each=2, seed=1)
+    assert len(few) == 2 + 2 + 0 + 2 + 2 and few == pairs.general(frame, each=2, seed=1)
 
 
 def test_groups_hold_across_kinds_by_chains():

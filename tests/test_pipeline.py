@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell
 
 from cardioembed_lib import paths, publish
 
-EXECUTED = ["01_corpus", "02_train.a", "02_train.b", "03_retrieval", "06_report"]
+EXECUTED = ["01_corpus", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "06_report"]
 RULE = re.compile(r"^(?:local)?rule (\w+):", re.M)
 
 
@@ -24,12 +24,13 @@ def finished(tmp_path, monkeypatch):
         monkeypatch.setattr(paths, name, folder / getattr(paths, name).relative_to(paths.ROOT))
     monkeypatch.delenv("CARDIOEMBED_ARTIFACTS", raising=False)
     made = folder / "artifacts" / "toy"
-    records = ["corpus.all", "train.a", "train.b", "retrieval.tiny", "retrieval.a", "retrieval.b", "comparison.tuned"]
+    records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "forgetting.tuned", "mteb.tiny", "mteb.a"]
+    records += [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in ("tiny", "a", "b")]
     files = {f"results/{name}.json": toy_tree.RECORD for name in records}
     files |= {
         f"runs/{run}/adapter/{name}": "{}" for run in "ab" for name in ("adapter_model.safetensors", "config.json")
     }
-    files |= {"tables/headline.md": "<!-- made -->\n| a |", "figures/fig.svg": "<svg/>", "figures/fig.csv": "a"}
+    files |= {"tables/claims-headline.md": "<!-- made -->\n| a |", "figures/fig.svg": "<svg/>", "figures/fig.csv": "a"}
     for name, text in files.items():
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_text(text)
@@ -55,7 +56,7 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert publish.main(["evidence", "toy"]) == 0
     assert "wrote book/results/toy" in capsys.readouterr().out
     assert listing(finished / "book" / "executed") == {f"{name}.ipynb" for name in EXECUTED}
-    assert len(listing(finished / "book" / "results" / "toy")) == 7
+    assert len(listing(finished / "book" / "results" / "toy")) == 13
     assert not any((finished / name).exists() for name in old)
     assert all((finished / name).exists() for name in kept)
     readme = (finished / "README.md").read_text()
@@ -85,7 +86,7 @@ def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, 
     assert "02_train.a.ipynb, 02_train.b.ipynb: executed from older code" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["tables/headline.md", "results/train.a.json", "runs/b/adapter/config.json"])
+@pytest.mark.parametrize("name", ["tables/claims-headline.md", "results/train.a.json", "runs/b/adapter/config.json"])
 def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
     file = finished / "artifacts" / "toy" / name
     file.write_text(json.dumps({"base": str(finished / "models")}))
@@ -107,7 +108,7 @@ def rules(folder):
 
 def test_the_graph_has_one_training_a_run_and_ends_in_the_book(tmp_path):
     folder = toy_tree.make(tmp_path / "a project")
-    assert sorted(rules(folder)) == ["book", "corpus", "report", "retrieval", "train", "train"]
+    assert sorted(rules(folder)) == ["book", "corpus", "mteb", "report", "retrieval", "train", "train"]
 
 
 @pytest.mark.slow
@@ -120,20 +121,21 @@ def test_only_what_depends_on_a_change_runs_again(tmp_path):
     assert "Nothing to be done" in toy_tree.snakemake(folder, "book").stderr
 
     toy_tree.write_profile(folder, **{"02_train": {"a": {"lora_rank": 4}, "b": {"seed": 19}}})
-    assert rules(folder) == ["train", "retrieval", "report", "book"]
+    assert rules(folder) == ["train", "retrieval", "report", "book"]  # 04 does not measure run b
     toy_tree.write_profile(folder)
     assert rules(folder) == []
 
-    chain = ["corpus", "train", "train", "retrieval", "report", "book"]
-    for file, again in [
-        ("book/index.md", chain[-1:]),
-        ("notebooks/06_report.ipynb", chain[-2:]),
-        ("cardioembed_lib/metrics.py", chain[-3:]),
-        ("cardioembed_lib/losses.py", chain[-5:]),
-        ("data_manifests/primer/04_heart_failure.md", chain),
+    chain = ["book", "corpus", "mteb", "report", "retrieval", "train", "train"]
+    for file, spared in [
+        ("book/index.md", chain[1:]),
+        ("notebooks/06_report.ipynb", ["corpus", "mteb", "retrieval", "train", "train"]),
+        ("notebooks/04_mteb.ipynb", ["corpus", "retrieval", "train", "train"]),
+        ("cardioembed_lib/similarity.py", ["corpus", "retrieval", "train", "train"]),
+        ("cardioembed_lib/losses.py", ["corpus"]),
+        ("data_manifests/primer/04_heart_failure.md", []),
     ]:
         (folder / file).touch()
-        assert rules(folder) == again, file
+        assert sorted([*rules(folder), *spared]) == chain, file
         toy_tree.snakemake(folder, "book", "--touch")
         assert rules(folder) == [], file
 

@@ -17,7 +17,9 @@ ROOT = paths.ROOT
 ORDER = [  # a module may import those before it only
     *("paths", "settings", "archives", "manifests", "blocks", "cnxml", "markdown", "readers", "cleaning", "shingles"),
     *("corpus", "metrics", "search", "pairs", "pooling", "losses", "lora", "encoder", "export", "training", "tasks"),
-    *("records", "runs", "evaluation", "report", "figures", "executed", "runner", "publish"),
+    *("similarity", "mteb_tasks", "mteb_models", "forgetting", "records", "runs", "arithmetic", "arithmetic_paper"),
+    *("arithmetic_study", "arithmetic_peers", "substitutes", "ledger", "claims", "evaluation", "report"),
+    *("claims_text", "claims_page", "study_tables", "figures", "study_figures", "executed", "runner", "publish"),
 ]
 SOURCES = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 EVIDENCE = sorted((paths.BOOK / "executed").glob("*.ipynb"))
@@ -129,6 +131,14 @@ def test_a_notebook_checks_its_parameters_itself(path):
 
 def test_there_is_a_notebook_for_every_set_of_parameters():
     assert {path.stem for path in SOURCES} == set(settings.NOTEBOOKS)
+
+
+@pytest.mark.parametrize(
+    "grid", [{"fixed": {"seed": 1}}, {"vary": {"seed": 17}}, {"vary": {"seed": [17]}, "sead": 1}, [17]]
+)
+def test_a_grid_that_is_no_grid_is_refused(grid):
+    with pytest.raises(ValueError, match=r"p\.yaml: grid 'g' needs `vary`"):
+        settings.cells("p.yaml", {"g": grid})
 
 
 @pytest.mark.parametrize("path", sorted(paths.PROFILES.glob("*.yaml")), **AS_STEM)

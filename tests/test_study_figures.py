@@ -22,7 +22,7 @@ def similarity(separation=0.5):
     means = {"similar": 0.8, "different": 0.8 - separation, "negated": 0.82, "negated_gap": -0.02}
     interval = {"separation": separation, "separation_low": separation - 0.1, "separation_high": separation + 0.05}
     probe = {name: {"accuracy": 0.6, "low": 0.4, "high": 0.75} for name in ("all", "negation", "laterality")}
-    metrics = {"separation": means | interval, "probe": probe, "cosines": histogram | {"edges": EDGES.tolist()}}
+    metrics = {"separation": means | interval, "choice": probe, "cosines": histogram | {"edges": EDGES.tolist()}}
     return {"params": {"base": BASE}, "counts": {"negation": 1200}, "metrics": metrics}
 
 

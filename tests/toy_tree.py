@@ -21,11 +21,20 @@ RECORD = '{"counts": {}, "inputs": {}, "metrics": {}, "params": {}, "status": "r
 FILES = {
     "01_corpus": f"[('corpus/passages.parquet', ''), ('results/corpus.all.json', '{RECORD}')]",
     "02_train": f"[(f'results/train.{{run}}.json', '{RECORD}'), (f'runs/{{run}}/adapter/adapter_model.safetensors', '')]",
-    "03_retrieval": f"[(f'results/retrieval.{{m}}.json', '{RECORD}') for m in [base, *runs]]"
-    f" + [('results/comparison.tuned.json', '{RECORD}')]",
-    "06_report": "[('tables/headline.md', '<!-- made -->\\n| a |'), ('figures/fig.svg', '<svg/>'), ('figures/fig.csv', 'a')]",
+    "03_retrieval": f"[(f'results/{{kind}}.{{m}}.json', '{RECORD}') for kind in ('retrieval', 'similarity')"
+    f" for m in [base, *runs]] + [('results/comparison.tuned.json', '{RECORD}')]",
+    "04_mteb": f"[(f'results/mteb.{{m}}.json', '{RECORD}') for m in [base, *runs]]"
+    f" + [('results/forgetting.tuned.json', '{RECORD}')]",
+    "06_report": "[('tables/claims-headline.md', '<!-- made -->\\n| a |'), ('figures/fig.svg', '<svg/>'),"
+    " ('figures/fig.csv', 'a')]",
 }
-MODULE = {"01_corpus": "corpus", "02_train": "losses", "03_retrieval": "metrics", "06_report": "records"}
+MODULE = {
+    "01_corpus": "corpus",
+    "02_train": "losses",
+    "03_retrieval": "metrics",
+    "04_mteb": "similarity",
+    "06_report": "records",
+}
 
 
 def notebook(stem: str, *cells: str) -> NotebookNode:
@@ -52,6 +61,7 @@ def write_profile(folder: Path, **changes: dict) -> None:
         "01_corpus": {"sources": ["primer"], "benchmarks": []},
         "02_train": {"a": {"lora_rank": 4}, "b": {"seed": 18}},
         "03_retrieval": {"base": "tiny", "runs": ["a", "b"], "benchmarks": []},
+        "04_mteb": {"base": "tiny", "runs": ["a"]},
     }
     (folder / "profiles" / "toy.yaml").write_text(yaml.safe_dump(content | changes))
 

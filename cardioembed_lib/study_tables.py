@@ -1,0 +1,355 @@
+"""What do the records of benchmarks, forgetting, similarity and the grid say, row by row? Nothing here measures anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from cardioembed_lib.report import label, ordered
+
+KEPT_FROM = ("BIOSSES", "SciFact", "NFCorpus")  # benchmarks of 04 that an adapter should not lose on; MedQuAD is in 03
+QUESTIONS = {"to the anchor than the contradiction is": "probe", "to the anchor than to the contradiction": "choice"}
+GRID = "ablation-"  # how the names of the grid's runs begin
+GAIN, LOSS = 0.04, 0.005  # the target: MRR gained at least, main score lost at most on any benchmark
+
+
+def probe_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return the minimal pairs' accuracy by category, two rows a model, one for each question asked (``similarity``)."""
+    rows = []
+    for question, metric in QUESTIONS.items():
+        for model in ordered(results):
+            found = results[model]["metrics"][metric]
+            whole = found["all"]
+            rows.append(
+                {"is the paraphrase closer": question, "model": label(model)}
+                | {name: one["accuracy"] for name, one in found.items()}
+                | {"all, 95 %": f"{whole['low']:.3f} to {whole['high']:.3f}"}
+            )
+    return rows
+
+
+def separation_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return mean cosines of similar, negated and different pairs, and the separation score, a row a model."""
+    rows = []
+    for model in ordered(results):
+        m = results[model]["metrics"]["separation"]
+        rows.append(
+            {
+                "model": label(model),
+                **{kind: m[kind] for kind in ("similar", "negated", "different")},
+                "separation": m["separation"],
+                "separation, 95 %": f"{m['separation_low']:.3f} to {m['separation_high']:.3f}",
+                "similar less negated": m["negated_gap"],
+            }
+        )
+    return rows
+
+
+def mteb_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return main scores on MTEB tasks, a row a model and task, with n and interval."""
+    return [
+        {
+            "task": task,
+            "model": label(model),
+            "n": _size(results[model]["counts"][task]),
+            "main score": m["main_score"],
+            "95 %": f"{m['low']:.4f} to {m['high']:.4f}",
+        }
+        for task in dict.fromkeys(task for record in results.values() for task in record["metrics"])
+        for model in ordered(results)
+        if (m := results[model]["metrics"].get(task))
+    ]
+
+
+def truth_rows(results: Mapping[str, Mapping], base: str, official: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the base's scores beside the official ones.
+
+    Args:
+        results: model to ``mteb`` record.
+        base: whose scores.
+        official: task to official main score, 0..1.
+    """
+    found = results[base]["metrics"]
+    return [
+        {
+            "task": task,
+            "n": _size(results[base]["counts"][task]),
+            "official": f"{value:.4f}",
+            "measured here": f"{found[task]['main_score']:.4f}",
+            "difference": f"{found[task]['main_score'] - value:+.4f}",
+        }
+        for task, value in official.items()
+        if task in found
+    ]
+
+
+def forgetting_rows(recipe: str, forgetting: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a recipe's gain and losses, a row a task: the headline of 03, MedQuAD, and the benchmarks of 04.
+
+    Args:
+        recipe: its name.
+        forgetting: record of 04.
+        comparison: record of 03.
+    """
+    n = {**comparison["counts"], **{task: _size(c) for task, c in forgetting["counts"].items()}}
+    asked = {task: m for task, m in comparison["metrics"].items() if task == headline(comparison) or "medquad" in task}
+    return [
+        {
+            "recipe": recipe,
+            "task": task,
+            "n": n[task],
+            "base": f"{m.get('base_mrr', m.get('base')):.4f}",
+            "tuned": f"{m.get('tuned_mrr', m.get('tuned')):.4f}",
+            "difference": f"{m['difference']:+.4f}",
+            "95 % interval": f"{m['low']:+.4f} to {m['high']:+.4f}",
+            "p (Holm)": "< 0.001" if m["p_holm"] < 0.001 else f"{m['p_holm']:.3f}",
+            "worst and best seed": f"{m['worst_seed']:+.4f}, {m['best_seed']:+.4f}",
+        }
+        for task, m in {**asked, **forgetting["metrics"]}.items()
+    ]
+
+
+def headline(comparison: Mapping[str, Any]) -> str:
+    """Return the task whose gain counts: held-out cardiology definitions where there are any, else the first one asked."""
+    return (
+        "definition_cardiology"
+        if "definition_cardiology" in comparison["metrics"]
+        else next(iter(comparison["counts"]))
+    )
+
+
+def measured(comparisons: Mapping[str, Mapping]) -> dict[str, list[str]]:
+    """Return each recipe that was compared with the base, and its runs, ``tuned`` first."""
+    run = {recipe: record["params"]["runs"] for recipe, record in comparisons.items() if record["status"] == "run"}
+    return dict(sorted(run.items(), key=lambda item: item[0] != "tuned"))
+
+
+def points(results: Mapping[str, Mapping], recipes: Mapping[str, Sequence[str]], base: str) -> pl.DataFrame:
+    """Return gain and worst loss of each recipe's mean, and of each run, for the frontier.
+
+    Args:
+        results: measurement to model (or recipe) to record; ``retrieval``, ``mteb``, ``comparison``, ``forgetting``.
+        recipes: of ``measured``.
+        base: the model they started from.
+
+    Returns:
+        ``name``, ``gain`` (MRR), ``loss`` (main score of the benchmark that lost most; MRR for MedQuAD).
+    """
+    rows = []
+    for recipe, runs in recipes.items():
+        comparison = results["comparison"][recipe]
+        task, lost = headline(comparison), losses(comparison, results["forgetting"][recipe])
+        rows.append((f"{recipe}, mean", comparison["metrics"][task]["difference"], max(lost.values())))
+        for run in runs:
+            gain = _moved(results["retrieval"], run, base, task, "mrr")
+            away = [
+                -_moved(results["retrieval"], run, base, t, "mrr")
+                if t in results["retrieval"][base]["metrics"]
+                else -_moved(results["mteb"], run, base, t, "main_score")
+                for t in lost
+            ]
+            rows.append((run, gain, max(away)))
+    return pl.DataFrame(rows, schema={"name": pl.String, "gain": pl.Float64, "loss": pl.Float64}, orient="row")
+
+
+def losses(comparison: Mapping[str, Any], forgetting: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a recipe's mean lost on each benchmark that it should keep: base minus tuned, negative for a gain.
+
+    A profile without those benchmarks is judged by the tasks it has.
+    """
+    found = {task: -m["difference"] for task, m in comparison["metrics"].items() if "medquad" in task}
+    kept = {t: -m["difference"] for t, m in forgetting["metrics"].items() if t in KEPT_FROM}
+    return (found | kept) or {t: -m["difference"] for t, m in forgetting["metrics"].items()}
+
+
+def target(comparison: Mapping[str, Any], forgetting: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether a recipe gains enough (three seeds, Holm p below 0.05) and loses little enough, with the numbers."""
+    m, lost = comparison["metrics"][headline(comparison)], losses(comparison, forgetting)
+    worst = max(lost, key=lost.get)
+    seeds = len(comparison["params"]["runs"])
+    gained = m["difference"] >= GAIN and m["p_holm"] < 0.05 and seeds >= 3
+    return {
+        "gain": m["difference"],
+        "p": m["p_holm"],
+        "seeds": seeds,
+        "worst": worst,
+        "loss": lost[worst],
+        "met": bool(gained and lost[worst] <= LOSS and set(KEPT_FROM) <= set(lost)),
+    }
+
+
+def target_rows(changes: Mapping[str, tuple[Mapping, Mapping]]) -> list[dict[str, Any]]:
+    """Return the target against each recipe, a row a recipe.
+
+    Args:
+        changes: recipe to its records of 04 and of 03.
+    """
+    rows = []
+    for recipe, (forgetting, comparison) in changes.items():
+        t = target(comparison, forgetting)
+        rows.append(
+            {
+                "recipe": recipe,
+                "seeds": t["seeds"],
+                "gain, MRR": f"{t['gain']:+.4f}",
+                "p (Holm)": f"{t['p']:.4f}",
+                "worst loss": f"{t['loss']:+.4f} ({t['worst']})",
+                "target met": "yes" if t["met"] else "no",
+            }
+        )
+    return rows
+
+
+def missing_rows(records: Mapping[str, Mapping]) -> list[dict[str, str]]:
+    """Return what could not be run, and why."""
+    return [{"task": task, "why it was not run": record["reason"]} for task, record in records.items()]
+
+
+def official(ledger: Mapping[str, Any], base: str) -> dict[str, float]:
+    """Return the official main scores of a model that the ledger quotes, by task, 0..1."""
+    head = f"official.minilm.{base}."
+    return {key.removeprefix(head).split(".")[0]: c.value / 100 for key, c in ledger.items() if key.startswith(head)}
+
+
+def without_grid(training: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """Return the runs that are no cells of the ablation."""
+    return {run: record for run, record in training.items() if not run.startswith(GRID)}
+
+
+def grid_cells(training: Mapping[str, Mapping], metric: str) -> list[dict[str, Any]]:
+    """Return each cell of the ablation, as ``study_figures.ablation`` draws them.
+
+    Args:
+        training: run to ``train`` record; cells are those whose name begins with ``ablation-``.
+        metric: of the record: ``dev_mrr_best`` or ``dev_separation``.
+    """
+    return [
+        {
+            "share": record["params"]["data_share"],
+            "loss": record["params"]["loss"],
+            "rank": record["params"]["lora_rank"],
+            "seed": record["params"]["seed"],
+            "value": record["metrics"][metric],
+        }
+        for run, record in training.items()
+        if run.startswith(GRID)
+    ]
+
+
+def grid_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return the ablation as the study prints it: share and loss a row, ranks in columns, mean ± sd over the seeds."""
+    found = [
+        {"shown": shown, **cell}
+        for metric, shown in (("dev_mrr_best", "MRR"), ("dev_separation", "separation"))
+        for cell in grid_cells(training, metric)
+    ]
+    rows: dict[tuple, dict[str, Any]] = {}
+    for cell in sorted(found, key=lambda c: (c["share"], c["loss"], c["shown"], c["rank"])):
+        row = rows.setdefault((cell["share"], cell["loss"]), {"data": f"{cell['share']:.0%}", "loss": cell["loss"]})
+        row.setdefault(f"{cell['shown']}, r = {cell['rank']}", []).append(cell["value"])
+    return [{k: _spread(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows.values()]
+
+
+def speed_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``benchmarks/encode.py`` measured, a row an arm, in the columns of the study's table."""
+    return [
+        {
+            "model": name,
+            "weights": "random" if m["random_weights"] else "real",
+            "width": m["width"],
+            "parameters, M": m["parameters"] / 1e6,
+            "latency, ms": m["latency_ms"],
+            "P95, ms": m["latency_p95_ms"],
+            "texts/s": m["texts_per_s"],
+            "memory, GB": m["peak_gb"],
+        }
+        for name, m in record["metrics"].items()
+    ]
+
+
+def published(ledger: Mapping[str, Any]) -> pl.DataFrame:
+    """Return the study's own numbers: ``model``, ``parameters`` (millions), ``separation``, ``latency_ms``, ``memory_gb``."""
+    places = {
+        "parameters": ("table1", "parameters"),
+        "separation": ("table1", "separation"),
+        "latency_ms": ("speed", "latency_mean"),
+        "memory_gb": ("speed", "memory"),
+    }
+    models = [
+        key.split("speed.")[1].removesuffix(".memory")
+        for key in ledger
+        if re.match(r"comparative\.speed\..*\.memory$", key)
+    ]
+    rows = [
+        {"model": m} | {k: ledger[f"comparative.{t}.{m}.{metric}"].value for k, (t, metric) in places.items()}
+        for m in models
+    ]
+    return pl.DataFrame(rows)
+
+
+def speed_points(
+    record: Mapping[str, Any], similarity: Mapping[str, Mapping], ledger: Mapping[str, Any], models: Sequence[str]
+) -> pl.DataFrame:
+    """Return latency and separation of the study's models as published, and of ours as measured here.
+
+    Args:
+        record: of ``benchmarks/encode.py``.
+        similarity: model to record.
+        ledger: of claims.
+        models: the base, then the runs shown; a merged adapter costs what the base costs.
+    """
+    theirs = (
+        published(ledger)
+        .select("model", "latency_ms", "separation")
+        .with_columns(machine=pl.lit("as published (one GPU)"), published=pl.lit(True))
+    )
+    latency = next(m["latency_ms"] for m in record["metrics"].values() if m["model"] == models[0])
+    ours = [
+        {
+            "model": m,
+            "latency_ms": latency,
+            "separation": similarity[m]["metrics"]["separation"]["separation"],
+            "machine": f"measured here ({record['device']})",
+            "published": False,
+        }
+        for m in models
+    ]
+    return pl.concat([theirs, pl.DataFrame(ours)])
+
+
+def numbers(results: Mapping[str, Mapping], recipes: Mapping[str, Sequence[str]], base: str) -> dict[str, Any]:
+    """Return the numbers of this part of the study that the book quotes in its text."""
+    found: dict[str, Any] = {"recipes": len(recipes)}
+    found["probe_items"] = results["similarity"][base]["counts"]["all"]
+    for metric in QUESTIONS.values():
+        right = {m: record["metrics"][metric]["all"]["accuracy"] for m, record in results["similarity"].items()}
+        found |= {f"{metric}_base": right[base], f"{metric}_tfidf": right["tfidf"]}
+        found |= {f"{metric}_{recipe}": float(np.mean([right[run] for run in runs])) for recipe, runs in recipes.items()}
+    best = max(recipes, key=lambda r: _merit(target(results["comparison"][r], results["forgetting"][r])), default=None)
+    if best is not None:
+        t = target(results["comparison"][best], results["forgetting"][best])
+        found |= {f"target_{key}": value for key, value in t.items()} | {"target_recipe": best}
+        found["target_verdict"] = "met" if t["met"] else "not met"
+    return found
+
+
+def _merit(found: Mapping[str, Any]) -> tuple[bool, float]:
+    """Return what orders recipes: the target met, then gain less worst loss."""
+    return bool(found["met"]), found["gain"] - found["loss"]
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
+
+
+def _moved(results: Mapping[str, Mapping], run: str, base: str, task: str, metric: str) -> float:
+    return results[run]["metrics"][task][metric] - results[base]["metrics"][task][metric]
+
+
+def _size(counts: Any) -> int:
+    """Return n of a task: queries, or pairs."""
+    return counts if isinstance(counts, int) else counts.get("queries", counts.get("pairs"))

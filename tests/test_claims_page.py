@@ -1,0 +1,336 @@
+"""The page of claims: every claim once, every text as it is, every link to something, with and without the script."""
+
+import csv
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from lxml import html
+from markdown_it import MarkdownIt
+
+from cardioembed_lib import arithmetic, claims, claims_page, claims_text, paths, publish
+
+STATIC = paths.BOOK / "_static"
+VERDICTS = list(claims.VERDICTS)
+HOSTILE = '<script>alert("1")</script> & *stars*, under_scores_, $5 | [a](b) `code`'
+
+
+def claim(name, value, **fields):
+    about = {"source": "paper", "place": "Table 1", "model": "A", "data": "pairs", "metric": "mrr", "unit": "fraction"}
+    return claims.Claim(id=f"toy.{name}", value=value, **about | fields)
+
+
+def judged(name, verdict, ours="", why="", link=""):
+    return claims.Verdict(claim=f"toy.{name}", verdict=verdict, ours=ours, why=why, link=link)
+
+
+def check(name, names, holds=True, stated="1 + 1", computed="2", decides=True):
+    return arithmetic.Check(name, names, holds, stated, computed, decides)
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """Return four toy claims, their verdicts and two checks; tables go to a folder of this test."""
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
+    monkeypatch.setattr(claims, "sources", lambda: {"toy.paper": {"title": "The paper (v1)"}})
+    monkeypatch.setattr(claims, "HEADLINES", ("toy.two",))
+    ledger = [
+        claim("one", 99.6, unit="percent", metric="acc_at_1"),
+        claim("two", 0.51, model="B"),
+        claim("three", 106386, unit="triplets", model="", metric="count"),
+        claim("four", -0.24, note=HOSTILE, place=HOSTILE, data=HOSTILE),
+    ]
+    verdicts = [
+        judged("one", VERDICTS[0], "0.628 (n = 321, 0.590 to 0.665)", "tested", "executed/03_retrieval"),
+        judged("two", VERDICTS[0], "0.9", "tested too", "executed/03_retrieval"),
+        judged("three", VERDICTS[1], "", "does not add up", "claims-arithmetic#a_sum"),
+        judged("four", VERDICTS[5], HOSTILE, HOSTILE),
+    ]
+    checks = [
+        check("a_sum", ("toy.three",), holds=False),
+        check("b_sum", ("toy.one", "toy.two"), stated=HOSTILE),
+        check("c_sum", ("toy.one", "toy.two", "toy.three", "toy.four"), holds=False, decides=False),
+    ]
+    return {one.id: one for one in ledger}, verdicts, checks
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Return the ledger, its verdicts by the committed records, its checks, and the folder of its tables."""
+    (records, *_) = [*sorted((paths.BOOK / "results").glob("*")), tmp_path_factory.mktemp("no-evidence-yet")]
+    ledger = claims.ledger()
+    verdicts, checks = claims.verdicts(ledger, claims.load(records)), claims.checks(ledger)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path_factory.mktemp("claims")))
+        claims_page.write("toy", ledger, verdicts, checks)
+        return ledger, verdicts, checks, paths.artifacts("toy") / "tables"
+
+
+def parsed(folder):
+    return html.fromstring((folder / "claims.html").read_text(encoding="utf-8"))
+
+
+def tables(toy):
+    claims_page.write("toy", *toy)
+    return paths.artifacts("toy") / "tables"
+
+
+def rendered(path):
+    """Return a table of Markdown as the book reads it: HTML as it stands, and addresses made links."""
+    return html.fromstring(MarkdownIt("gfm-like", {"html": True}).render(path.read_text(encoding="utf-8")))
+
+
+def column(tree, n):
+    return [row.xpath("string(*[$n])", n=n).strip() for row in tree.xpath("//tbody/tr")]
+
+
+# ---- the ledger itself
+
+
+def test_every_claim_of_the_ledger_stands_once_on_the_page_and_once_in_the_file(real):
+    ledger, *_, folder = real
+    with (folder / "claims.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["claim"] for row in csv.DictReader(file)] == list(ledger)
+    assert parsed(folder).xpath("//tbody/tr/@id") == list(ledger)
+
+
+def test_the_file_gives_back_every_number_and_every_text(real):
+    ledger, verdicts, _, folder = real
+    with (folder / "claims.csv").open(encoding="utf-8", newline="") as file:
+        read = list(csv.DictReader(file))
+    for row, stated, verdict in zip(read, ledger.values(), verdicts, strict=True):
+        assert float(row["value"]) == stated.value
+        assert [row[key] for key in ("place", "model", "data", "unit", "note")] == [
+            getattr(stated, key) for key in ("place", "model", "data", "unit", "note")
+        ]
+        assert [row[key] for key in ("ours", "verdict", "why", "link")] == [
+            verdict.ours,
+            verdict.verdict,
+            verdict.why,
+            verdict.link,
+        ]
+
+
+def test_no_published_number_loses_a_digit(real):
+    for stated in real[0].values():
+        shown = claims_text.published(stated.value, stated.unit)
+        assert float(re.match(r"-?[\d.,]+(?:e-?\d+)?", shown)[0].rstrip(",").replace(",", "")) == stated.value, (
+            stated.id
+        )
+
+
+def test_every_link_leads_to_a_page_of_the_book_or_to_a_place_on_this_one(real):
+    toc = yaml.safe_load((paths.BOOK / "_toc.yml").read_text())
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    pages = {toc["root"], *(entry.get("file") for entry in entries)}
+    for entry in (entry for entry in entries if "glob" in entry):
+        pages |= {f"executed/{path.stem}" for path in paths.BOOK.glob(f"{entry['glob']}.ipynb")}
+    folder = real[3]
+    texts = [parsed(folder), *(rendered(path) for path in sorted(folder.glob("*.md")))]
+    places = {place for text in texts for place in text.xpath("//@id")}
+    for link in sorted({link for text in texts for link in text.xpath("//a/@href")}):
+        page, _, place = link.partition("#")
+        if page in ("", "claims.html"):
+            assert place in places or re.match(r"(verdict|source)=", place), link
+        else:
+            assert page.removesuffix(".html") in pages, f"{link}: no page of book/_toc.yml"
+
+
+def test_every_check_that_a_verdict_rests_on_is_on_the_page(real):
+    _, verdicts, checks, _ = real
+    named = {verdict.link.partition("#")[2] for verdict in verdicts if verdict.link.startswith("claims-arithmetic#")}
+    assert named <= {one.name for one in checks}
+    assert len({claims_text.anchor(one.name) for one in checks}) == len(checks), "two checks share an anchor"
+
+
+def test_counts_of_sources_and_verdicts_add_up_to_the_ledger(real):
+    ledger, *_, folder = real
+    by_verdict = [int(text.replace(",", "")) for text in column(rendered(folder / "verdicts.md"), 3)]
+    by_source = rendered(folder / "claims-sources.md").xpath("//tbody/tr")
+    assert len(by_verdict) == len(VERDICTS) and sum(by_verdict) == len(ledger)
+    totals = [sum(int(cell.text.replace(",", "")) for cell in row[1:]) for row in by_source]
+    assert sum(totals) == len(ledger) and min(totals) > 0
+
+
+def test_what_looks_like_a_file_or_an_address_does_not_become_a_link(real):
+    for path in sorted(real[3].glob("*.md")):
+        outward = [link for link in rendered(path).xpath("//a/@href") if link.startswith(("http", "mailto"))]
+        assert outward == [], path.name
+
+
+# ---- toys, by hand
+
+
+def test_markup_in_a_claim_is_shown_and_not_obeyed(toy):
+    folder = tables(toy)
+    page = parsed(folder)
+    assert page.xpath("//script") == []
+    row = page.get_element_by_id("toy.four")
+    shown = HOSTILE.replace("`", "")
+    assert [row[2].text_content(), row[5].text_content()] == [shown, shown]
+    assert row[0].xpath("string(small)") == shown and row[7].text_content() == shown + shown
+    assert row[7].xpath("string(code)") == "code"
+    stated = rendered(folder / "claims-arithmetic.md").xpath("//tbody/tr[2]/td[2]")[0]
+    assert stated.text_content() == shown and not stated.xpath(".//script|.//em|.//a")
+
+
+def test_a_row_says_what_was_published_and_what_is_ours(toy):
+    row = parsed(tables(toy)).get_element_by_id("toy.one")
+    cells = [cell.text_content() for cell in row]
+    assert cells[0] == "The paper (v1)Table 1toy.one"
+    assert cells[1:] == [
+        "A",
+        "pairs",
+        "Acc@1",
+        "99.6 %",
+        "0.628 (n = 321, 0.590 to 0.665)",
+        VERDICTS[0],
+        "tested 3 · Retrieval",
+    ]
+    assert [row[4].get("data-number"), row[5].get("data-number")] == ["99.6", "0.628"]
+    assert row.xpath("td[7]/a/@href") == ["executed/03_retrieval.html"]
+
+
+def test_the_table_needs_no_script_and_names_its_heads(toy):
+    page = parsed(tables(toy))
+    assert [head.get("scope") for head in page.xpath("//thead//th")] == ["col"] * len(claims_page.COLUMNS)
+    assert {head.get("scope") for head in page.xpath("//tbody//th")} == {"row"}
+    assert page.xpath("//caption") and not page.xpath("//*[@hidden or @onclick]|//button|//input")
+
+
+def test_verdicts_and_sources_are_counted(toy):
+    folder = tables(toy)
+    assert column(rendered(folder / "verdicts.md"), 3) == ["2", "1", "0", "0", "0", "1"]
+    (row,) = rendered(folder / "claims-sources.md").xpath("//tbody/tr")
+    assert [cell.text_content() for cell in row] == ["The paper (v1)", "2", "1", "0", "0", "0", "1"]
+    assert row.xpath(".//a/@href") == ["claims.html#source=The+paper+%28v1%29"]
+
+
+def test_numbers_for_the_text_are_the_counts(toy):
+    _, verdicts, checks = toy
+    found = claims_page.numbers(verdicts, checks)
+    assert [found["claims_total"], found["checks_total"], found["checks_hold"]] == [4, 3, 1]
+    assert [found[f"claims_{name.replace(' ', '_')}"] for name in VERDICTS] == [2, 1, 0, 0, 0, 1]
+
+
+def test_a_check_is_where_its_verdict_points_and_points_at_its_claims(toy):
+    folder = tables(toy)
+    shown = rendered(folder / "claims-arithmetic.md")
+    link = parsed(folder).xpath("//tr[@id='toy.three']//a[text()='Arithmetic']/@href")
+    assert link == ["#check-a-sum"] and shown.xpath("//*[@id='check-a-sum']")
+    assert column(shown, 4) == ["no", "yes", "no, for information"]
+    assert shown.xpath("//tbody/tr[2]//a/@href") == ["#toy.one", "#toy.two"]
+    assert shown.xpath("string(//tbody/tr[3]//details/summary)") == "4 claims"
+    assert len(shown.xpath("//tbody/tr[3]//details/a")) == 4
+
+
+def test_headlines_are_in_words_and_their_links_hold_in_the_readme_too(toy):
+    text = (tables(toy) / "claims-headline.md").read_text()
+    assert text.splitlines()[-1] == (
+        '| <a href="claims.html#toy.two">B: MRR, pairs</a> | The paper, Table 1 | 0.51 | 0.9 | '
+        f"{VERDICTS[0]} | [3 · Retrieval](executed/03_retrieval) |"
+    )
+    (link,) = re.findall(r"\]\(([^)]+)\)", publish.for_readme(text))
+    assert (paths.ROOT / link).is_file() and "<a" not in publish.for_readme(text)
+
+
+@pytest.mark.parametrize("change", [lambda v: v[1:], lambda v: [*v, v[0]], lambda v: v[::-1]])
+def test_verdicts_that_are_not_one_for_each_claim_are_refused(toy, change):
+    ledger, verdicts, _ = toy
+    with pytest.raises(ValueError, match=r"verdicts for 4 claims, and they do not match: (toy\.one|only the order)"):
+        claims_page.rows(ledger, change(verdicts))
+
+
+# ---- script and style
+
+
+def test_every_verdict_has_its_own_mark():
+    style = (STATIC / "claims.css").read_text()
+    marks = [re.search(rf"\.{name.replace(' ', '-')}\b[^{{]*\{{([^}}]+)\}}", style) for name in VERDICTS]
+    assert all(marks) and len({mark[1] for mark in marks}) == len(VERDICTS)
+    assert not re.search(r"@import|url\(", style)
+
+
+def test_every_column_has_a_width_and_a_label_for_cards():
+    style = (STATIC / "claims.css").read_text()
+    widths = [int(re.search(rf'\[data-column="{name}"\] {{ width: (\d+)%', style)[1]) for name in claims_page.COLUMNS]
+    assert sum(widths) == 100
+    labels = re.findall(r'::before \{ content: "(\w+)"; \}', style)
+    assert tuple(labels) == claims_page.COLUMNS
+
+
+def test_the_script_parses_and_reaches_for_nothing_outside():
+    text = (STATIC / "claims.js").read_text()
+    assert not re.search(r"https?:|import\b|fetch\(|XMLHttpRequest|innerHTML|eval\(", text)
+    if not (node := shutil.which("node")):
+        pytest.skip("node is not installed; it checks the script's syntax")
+    done = subprocess.run([node, "--check", str(STATIC / "claims.js")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def browser(toy, tmp_path):
+    """Return a function: the page's address after # -> the page as a browser without a screen shows it, from a file."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not program:
+        pytest.skip("no Chromium is installed; it would run the page's script")
+    style, script = ((STATIC / f"claims.{kind}").read_text() for kind in ("css", "js"))
+    body = (tables(toy) / "claims.html").read_text()
+    page = tmp_path / "page.html"
+    page.write_text(f'<!DOCTYPE html><meta charset="utf-8"><style>{style}</style><script>{script}</script>{body}')
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
+
+    def show(state):
+        words = [program, *options, f"file://{page}#{state}"]
+        return html.fromstring(subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout)
+
+    return show
+
+
+def seen(page):
+    """Return the count that is said, and the claims that are shown, in order."""
+    return page.xpath("string(//output)"), [
+        name.removeprefix("toy.") for name in page.xpath("//tbody/tr[not(@hidden)]/@id")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [
+        ("", ["one", "two", "three", "four"]),
+        (f"verdict={VERDICTS[0].replace(' ', '+')}", ["one", "two"]),
+        (f"verdict={VERDICTS[0].replace(' ', '%20')}&model=B", ["two"]),
+        ("metric=MRR", ["two", "four"]),
+        ("source=The+paper+%28v1%29&find=TRIPLETS", ["three"]),
+        ("find=tested+too", ["two"]),
+        ("find=toy.four+alert", ["four"]),
+        ("find=nowhere", []),
+        ("sort=published", ["four", "two", "one", "three"]),
+        ("sort=-published", ["three", "one", "two", "four"]),
+        ("sort=ours", ["one", "two", "four", "three"]),  # numbers, then text, then nothing
+        ("sort=-ours", ["two", "one", "four", "three"]),
+        ("sort=model", ["one", "four", "two", "three"]),
+        ("sort=nothing", ["one", "two", "three", "four"]),
+        (f"verdict={VERDICTS[2].replace(' ', '+')}", []),  # no claim has it
+    ],
+)
+def test_the_address_of_the_page_searches_filters_and_sorts(browser, state, wanted):
+    page = browser(state)
+    assert seen(page) == (f"{len(wanted)} of 4 claims", wanted)
+    order = [head.get("aria-sort") for head in page.xpath("//thead//th") if head.get("aria-sort")]
+    known = re.search(r"sort=(-?)(published|ours|model)", state)
+    assert order == ([{"": "ascending", "-": "descending"}[known[1]]] if known else [])
+
+
+@pytest.mark.slow
+def test_controls_are_labelled_and_reached_by_the_keyboard(browser):
+    page = browser("")
+    assert [label.text for label in page.xpath("//form/label")] == ["Search", "Source", "Model", "Metric", "Verdict"]
+    assert len(page.xpath("//thead//th/button[@type='button']")) == len(claims_page.COLUMNS)
+    assert page.xpath("//output/@aria-live") == ["polite"]
+    assert page.xpath("//input/@name") == ["find"]  # Sphinx's search empties every field named q
+    verdicts = page.xpath("//select[@name='verdict']/option/text()")
+    assert verdicts == ["all", *sorted({VERDICTS[0], VERDICTS[1], VERDICTS[5]})]

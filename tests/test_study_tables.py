@@ -1,0 +1,114 @@
+"""Tables of forgetting, similarity and the grid, from records small enough to check by eye."""
+
+import pytest
+
+from cardioembed_lib import claims
+from cardioembed_lib import study_tables as rows
+
+CHANGE = {"low": 0.01, "high": 0.09, "worst_seed": 0.03, "best_seed": 0.06}
+BENCHMARKS = ("BIOSSES", "SciFact", "NFCorpus")
+
+
+def comparison(gain=0.05, p=0.004, medquad=-0.001, runs=("a", "b", "c")):
+    tasks = {"definition_cardiology": gain, "definition_other": 0.9, "medquad_questions": medquad}
+    metrics = {
+        t: {"base_mrr": 0.5, "tuned_mrr": 0.5 + d, "difference": d, "p_holm": p, **CHANGE} for t, d in tasks.items()
+    }
+    params = {"runs": list(runs), "base": "base"}
+    return {"status": "run", "params": params, "counts": dict.fromkeys(tasks, 7), "metrics": metrics}
+
+
+def forgetting(**changes):
+    found = dict.fromkeys(BENCHMARKS, 0.0) | changes
+    metrics = {t: {"base": 0.6, "tuned": 0.6 + d, "difference": d, "p_holm": 0.5, **CHANGE} for t, d in found.items()}
+    return {"status": "run", "counts": {t: {"queries": 300, "documents": 9} for t in found}, "metrics": metrics}
+
+
+def test_the_target_asks_for_gain_certainty_seeds_and_every_benchmark():
+    assert rows.target(comparison(), forgetting(SciFact=-0.005))["met"]
+    assert not rows.target(comparison(gain=0.039), forgetting())["met"]
+    assert not rows.target(comparison(p=0.05), forgetting())["met"]
+    assert not rows.target(comparison(runs=("a", "b")), forgetting())["met"]
+    assert not rows.target(comparison(), forgetting(NFCorpus=-0.0051))["met"]
+    assert not rows.target(comparison(medquad=-0.006), forgetting())["met"]
+    lacking = forgetting()
+    del lacking["metrics"]["BIOSSES"]
+    assert not rows.target(comparison(), lacking)["met"]
+
+
+def test_the_worst_loss_is_named_and_a_gain_is_a_negative_loss():
+    found = rows.target(comparison(medquad=0.02), forgetting(SciFact=-0.03, BIOSSES=0.04))
+    assert (found["worst"], round(found["loss"], 6)) == ("SciFact", 0.03)
+    assert rows.losses(comparison(medquad=0.02), forgetting())["medquad_questions"] == -0.02
+    assert (
+        rows.target_rows({"tuned": (forgetting(SciFact=-0.03), comparison())})[0]["worst loss"] == "+0.0300 (SciFact)"
+    )
+
+
+def test_a_profile_without_the_benchmarks_is_judged_by_what_it_has():
+    own = {"metrics": {"CorpusDefinitions": {"difference": 0.25}}}
+    plain = comparison()
+    del plain["metrics"]["medquad_questions"]
+    assert rows.losses(plain, own) == {"CorpusDefinitions": -0.25}
+
+
+def test_every_run_and_every_mean_is_a_point():
+    results = {
+        "comparison": {"tuned": comparison(runs=["a"])},
+        "forgetting": {"tuned": forgetting(SciFact=-0.02)},
+        "retrieval": {
+            m: {"metrics": {"definition_cardiology": {"mrr": x}, "medquad_questions": {"mrr": y}}}
+            for m, x, y in (("base", 0.5, 0.4), ("a", 0.6, 0.3))
+        },
+        "mteb": {m: {"metrics": {t: {"main_score": s} for t in BENCHMARKS}} for m, s in (("base", 0.7), ("a", 0.65))},
+    }
+    recipes = rows.measured(results["comparison"])
+    found = rows.points(results, recipes, "base")
+    assert found["name"].to_list() == ["tuned, mean", "a"]
+    assert found["gain"].to_list() == pytest.approx([0.05, 0.1])
+    assert found["loss"].to_list() == pytest.approx([0.02, 0.1])
+
+
+def test_recipes_that_were_not_run_are_no_recipes_and_tuned_comes_first():
+    found = {"kept": comparison(runs=["k"]), "none": {"status": "not run"}, "tuned": comparison(runs=["a"])}
+    assert list(rows.measured(found).items()) == [("tuned", ["a"]), ("kept", ["k"])]
+
+
+def grid(values):
+    return {
+        f"ablation-{share}-{loss}-{rank}-{seed}": {
+            "params": {"data_share": share, "loss": loss, "lora_rank": rank, "seed": seed},
+            "metrics": {"dev_mrr_best": value, "dev_separation": value / 2},
+        }
+        for (share, loss, rank, seed), value in values.items()
+    }
+
+
+def test_the_ablation_shows_mean_and_spread_of_the_seeds_and_leaves_other_runs_out():
+    cells = grid({(0.5, "triplet", 8, 1): 0.2, (0.5, "triplet", 8, 2): 0.4, (0.25, "infonce", 8, 1): 0.6})
+    training = cells | {"seed17": {}}
+    shown = rows.grid_rows(training)
+    assert shown[0] == {"data": "25%", "loss": "infonce", "MRR, r = 8": "0.600", "separation, r = 8": "0.300"}
+    assert shown[1]["MRR, r = 8"] == "0.300 ± 0.141"
+    assert list(rows.without_grid(training)) == ["seed17"]
+    assert rows.grid_rows({"seed17": {}}) == []
+
+
+def test_official_scores_are_those_of_the_ledger_and_stand_beside_ours():
+    official = rows.official(claims.ledger(), "all-MiniLM-L6-v2")
+    assert official == {"BIOSSES": 0.8164, "SciFact": 0.6451, "NFCorpus": 0.3159}
+    mteb = {"b": {"metrics": {"SciFact": {"main_score": 0.645}}, "counts": {"SciFact": {"queries": 300}}}}
+    (row,) = rows.truth_rows(mteb, "b", official)
+    assert row == {
+        "task": "SciFact",
+        "n": 300,
+        "official": "0.6451",
+        "measured here": "0.6450",
+        "difference": "-0.0001",
+    }
+
+
+def test_published_points_are_the_ten_models_of_the_study():
+    found = rows.published(claims.ledger())
+    assert len(found) == 10 and found.null_count().sum_horizontal().item() == 0
+    assert found.filter(model="BioLinkBERT").row(0)[1:] == (340, 0.510, 31.24, 1.51)
