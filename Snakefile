@@ -97,8 +97,7 @@ rule train:
         records=f"{A}/results/train.{{run}}.json",
     params:
         conditions=lambda wildcards: conditions("02_train", wildcards.run),
-    # A cell of a grid is small and takes one core, so that several run side by side; else torch uses them all.
-    threads: lambda wildcards: 1 if wildcards.run in PROFILE.grid else workflow.cores
+    threads: max(1, workflow.cores // 2)  # two trainings side by side waste less of the cores than one after the other
     resources:
         gpu=int(kernel("02_train") != "python3"),
     shell:

@@ -132,9 +132,7 @@ def readme_table(text: str, table: str, profile: str) -> str:
     """Return the README with another table between its two comment marks, the profile named above it."""
     before, rest = text.split("<!-- table -->")
     after = rest.split("<!-- /table -->")[1]
-    return (
-        f"{before}<!-- table -->\nOurs are of profile `{profile}`:\n\n{for_readme(table).strip()}\n<!-- /table -->{after}"
-    )
+    return f"{before}<!-- table -->\nOurs are of profile `{profile}`:\n\n{for_readme(table).strip()}\n<!-- /table -->{after}"
 
 
 def for_readme(table: str) -> str:

@@ -284,6 +284,8 @@ def frontier(points: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
         points: columns ``name``; ``gain``, in MRR of held-out cardiology definitions; ``loss``, base minus tuned on the
             benchmark that lost most, in its main score (negative: every benchmark gained).
     """
+    if points.is_empty():
+        return _nothing("no run was measured on benchmarks in this profile")
     drawn = points.with_columns(reached=(pl.col("gain") >= GAIN) & (pl.col("loss") <= LOSS))
     with _canvas(figsize=(6.4, 4.4)) as (fig, ax):
         ax.scatter(drawn["gain"], drawn["loss"], s=30, color=sns.color_palette("colorblind")[0], zorder=3)

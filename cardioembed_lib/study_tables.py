@@ -128,23 +128,28 @@ def measured(comparisons: Mapping[str, Mapping]) -> dict[str, list[str]]:
     return dict(sorted(run.items(), key=lambda item: item[0] != "tuned"))
 
 
-def points(results: Mapping[str, Mapping], recipes: Mapping[str, Sequence[str]], base: str) -> pl.DataFrame:
+def changes(results: Mapping[str, Mapping], recipes: Sequence[str]) -> dict[str, tuple[Mapping, Mapping]]:
+    """Return the records of 04 and of 03 for each recipe that both have compared with the base."""
+    asked = results["forgetting"]
+    return {r: (asked[r], results["comparison"][r]) for r in recipes if r in asked and asked[r]["status"] == "run"}
+
+
+def points(results: Mapping[str, Mapping], changed: Mapping[str, tuple[Mapping, Mapping]], base: str) -> pl.DataFrame:
     """Return gain and worst loss of each recipe's mean, and of each run, for the frontier.
 
     Args:
-        results: measurement to model (or recipe) to record; ``retrieval``, ``mteb``, ``comparison``, ``forgetting``.
-        recipes: of ``measured``.
+        results: measurement to model to record; ``retrieval`` and ``mteb`` are read.
+        changed: of ``changes``.
         base: the model they started from.
 
     Returns:
         ``name``, ``gain`` (MRR), ``loss`` (main score of the benchmark that lost most; MRR for MedQuAD).
     """
     rows = []
-    for recipe, runs in recipes.items():
-        comparison = results["comparison"][recipe]
-        task, lost = headline(comparison), losses(comparison, results["forgetting"][recipe])
+    for recipe, (forgetting, comparison) in changed.items():
+        task, lost = headline(comparison), losses(comparison, forgetting)
         rows.append((f"{recipe}, mean", comparison["metrics"][task]["difference"], max(lost.values())))
-        for run in runs:
+        for run in comparison["params"]["runs"]:
             gain = _moved(results["retrieval"], run, base, task, "mrr")
             away = [
                 -_moved(results["retrieval"], run, base, t, "mrr")
@@ -182,14 +187,14 @@ def target(comparison: Mapping[str, Any], forgetting: Mapping[str, Any]) -> dict
     }
 
 
-def target_rows(changes: Mapping[str, tuple[Mapping, Mapping]]) -> list[dict[str, Any]]:
+def target_rows(changed: Mapping[str, tuple[Mapping, Mapping]]) -> list[dict[str, Any]]:
     """Return the target against each recipe, a row a recipe.
 
     Args:
-        changes: recipe to its records of 04 and of 03.
+        changed: of ``changes``.
     """
     rows = []
-    for recipe, (forgetting, comparison) in changes.items():
+    for recipe, (forgetting, comparison) in changed.items():
         t = target(comparison, forgetting)
         rows.append(
             {
@@ -321,20 +326,24 @@ def speed_points(
     return pl.concat([theirs, pl.DataFrame(ours)])
 
 
-def numbers(results: Mapping[str, Mapping], recipes: Mapping[str, Sequence[str]], base: str) -> dict[str, Any]:
+def numbers(
+    results: Mapping[str, Mapping],
+    recipes: Mapping[str, Sequence[str]],
+    changed: Mapping[str, tuple[Mapping, Mapping]],
+    base: str,
+) -> dict[str, Any]:
     """Return the numbers of this part of the study that the book quotes in its text."""
-    found: dict[str, Any] = {"recipes": len(recipes)}
-    found["probe_items"] = results["similarity"][base]["counts"]["all"]
+    found: dict[str, Any] = {"recipes": len(recipes), "probe_items": results["similarity"][base]["counts"]["all"]}
     for metric in QUESTIONS.values():
         right = {m: record["metrics"][metric]["all"]["accuracy"] for m, record in results["similarity"].items()}
         found |= {f"{metric}_base": right[base], f"{metric}_tfidf": right["tfidf"]}
-        found |= {f"{metric}_{recipe}": float(np.mean([right[run] for run in runs])) for recipe, runs in recipes.items()}
-    best = max(recipes, key=lambda r: _merit(target(results["comparison"][r], results["forgetting"][r])), default=None)
-    if best is not None:
-        t = target(results["comparison"][best], results["forgetting"][best])
-        found |= {f"target_{key}": value for key, value in t.items()} | {"target_recipe": best}
-        found["target_verdict"] = "met" if t["met"] else "not met"
-    return found
+        found |= {
+            f"{metric}_{recipe}": float(np.mean([right[run] for run in runs])) for recipe, runs in recipes.items()
+        }
+    reached = {recipe: target(comparison, forgetting) for recipe, (forgetting, comparison) in changed.items()}
+    best = max(reached, key=lambda recipe: _merit(reached[recipe]), default="none")
+    met = reached.get(best, {}).get("met")
+    return found | {"target_recipe": best, "target_verdict": {True: "met", False: "not met", None: "not measured"}[met]}
 
 
 def _merit(found: Mapping[str, Any]) -> tuple[bool, float]:

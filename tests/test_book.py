@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from transformers import Qwen3Config
 
 from cardioembed_lib import (
-    arithmetic,
     claims,
     claims_page,
     export,
@@ -71,15 +70,12 @@ def fewest_numbers():
             comparison,
         )
         | study_tables.numbers(
-            {
-                "similarity": similarity,
-                "comparison": {"tuned": comparison},
-                "forgetting": {"tuned": forgetting},
-            },
+            {"similarity": similarity},
             {"tuned": ["a", "b"]},
+            {"tuned": (forgetting, comparison)},
             "base",
         )
-        | claims_page.numbers(claims.verdicts(ledger, {}), arithmetic.checks(ledger))
+        | claims_page.numbers(claims.verdicts(ledger, {}), claims.checks(ledger))
     )
 
 
@@ -349,11 +345,12 @@ def pages_alone(folder):
     folder.mkdir()
     for file in [*PAGES, BOOK / "_toc.yml", BOOK / "references.bib", paths.ROOT / "_config.yml"]:
         shutil.copy(file, folder / file.name)
+    shutil.copytree(BOOK / "_static", folder / "_static")
     return folder
 
 
 @pytest.mark.slow
-def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path):
+def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path, monkeypatch):
     folder = pages_alone(tmp_path / "book")
     text = "\n".join(page.read_text() for page in PAGES)
     for room in ("tables", "figures", "executed"):
@@ -362,6 +359,10 @@ def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path):
         (folder / "tables" / f"{name}.md").write_text(
             f"{report.HEAD}{report.table([{'model': 'a', 'MRR': 0.5}]).data}\n"
         )
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
+    ledger = claims.ledger()
+    claims_page.write("fewest", ledger, claims.verdicts(ledger, {}), claims.checks(ledger))
+    shutil.copytree(tmp_path / "fewest" / "tables", folder / "tables", dirs_exist_ok=True)
     for name in re.findall(r"\{figure\} figures/([\w-]+)\.svg", text):
         (folder / "figures" / f"{name}.svg").write_text(
             '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'

@@ -190,6 +190,15 @@ def test_a_text_without_a_word_is_near_nothing(tiny_bert, tmp_path):
     np.testing.assert_allclose(one.similarity_pairwise(vectors, vectors), [1, 0, 0, 1], atol=1e-6)
 
 
+def test_equal_texts_tie_to_the_last_bit_wherever_they_stand(tiny_bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "SHARD", 2)
+    texts = ["pain", "the heart pumps blood through arteries", "veins", "a pulse", "pain", "", "the heart", "pain"]
+    vectors = model(tiny_bert(), tmp_path).encode([{"text": texts}], prompt_type=PromptType.document)
+    assert np.array_equal(vectors[0], vectors[4]) and np.array_equal(vectors[0], vectors[7])
+    np.testing.assert_allclose(vectors[6], encoders.encode(tiny_bert(), ["the heart"])[0], atol=1e-5)
+    assert not vectors[5].any() and len(list((tmp_path / "embeddings").iterdir())) == 3
+
+
 def test_a_second_evaluation_embeds_nothing(small, tiny_bert, tmp_path, monkeypatch):
     first = mteb_models.evaluate(model(tiny_bert(), tmp_path), {"SciFact": small})
     monkeypatch.setattr(encoders, "encode", lambda *_, **__: pytest.fail("embedded again"))

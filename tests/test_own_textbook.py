@@ -43,6 +43,7 @@ def add_book(project, folder):
         "01_corpus": {"sources": ["kidney"], "other_split": [0.5, 0.2, 0.3]},
         "02_train": {"first": {"pairs": ["definition"], "batch_size": 8, "epochs": 1, "lora_rank": 4}},
         "03_retrieval": {"runs": ["first"]},
+        "04_mteb": {"runs": ["first"]},
     }
     (project / "profiles" / "mine.yaml").write_text(yaml.safe_dump(profile))
 
@@ -50,7 +51,7 @@ def add_book(project, folder):
 @pytest.mark.slow
 def test_a_book_of_another_specialty_runs_from_corpus_to_report(tmp_path):
     project = tmp_path / "project"
-    for room in ("cardioembed_lib", "notebooks", "profiles", "data_manifests", "book"):
+    for room in ("benchmarks", "book", "cardioembed_lib", "data_manifests", "notebooks", "profiles"):
         shutil.copytree(
             paths.ROOT / room, project / room, ignore=shutil.ignore_patterns("__pycache__", "executed", "_build")
         )

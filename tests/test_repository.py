@@ -37,6 +37,9 @@ TEXT = (
     ".cff",
     ".lock",
     ".jsonl",
+    ".html",
+    ".js",
+    ".css",
     ".bib",
 )
 AS_STEM = {"ids": lambda path: path.stem}

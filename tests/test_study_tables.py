@@ -62,11 +62,17 @@ def test_every_run_and_every_mean_is_a_point():
         },
         "mteb": {m: {"metrics": {t: {"main_score": s} for t in BENCHMARKS}} for m, s in (("base", 0.7), ("a", 0.65))},
     }
-    recipes = rows.measured(results["comparison"])
-    found = rows.points(results, recipes, "base")
+    changed = rows.changes(results, rows.measured(results["comparison"]))
+    found = rows.points(results, changed, "base")
     assert found["name"].to_list() == ["tuned, mean", "a"]
     assert found["gain"].to_list() == pytest.approx([0.05, 0.1])
     assert found["loss"].to_list() == pytest.approx([0.02, 0.1])
+
+
+def test_a_recipe_without_benchmarks_has_no_point():
+    results = {"comparison": {"tuned": comparison()}, "forgetting": {"tuned": {"status": "not run"}}}
+    assert rows.changes(results, ["tuned"]) == {}
+    assert rows.points(results, {}, "base").is_empty()
 
 
 def test_recipes_that_were_not_run_are_no_recipes_and_tuned_comes_first():
