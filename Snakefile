@@ -54,6 +54,7 @@ def conditions(stem, run=None):
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 A = place(paths.artifacts(PROFILE.name))
 RUNS = list(PROFILE.runs)
+HALF = max(1, workflow.cores // 2)  # two notebooks side by side do half as much again as one on all cores
 MTEB = settings.check("04_mteb", PROFILE.notebooks["04_mteb"])
 RECORDS = {stem: [f"{A}/results/{name}" for name in names] for stem, names in publish.records(PROFILE).items()}
 PAGES = [place(path) for path in [*paths.BOOK.glob("*.*"), *paths.BOOK.glob("_static/*"), paths.ROOT / "_config.yml"]]
@@ -97,7 +98,7 @@ rule train:
         records=f"{A}/results/train.{{run}}.json",
     params:
         conditions=lambda wildcards: conditions("02_train", wildcards.run),
-    threads: max(1, workflow.cores // 2)  # two trainings side by side waste less of the cores than one after the other
+    threads: HALF
     resources:
         gpu=int(kernel("02_train") != "python3"),
     shell:
@@ -116,7 +117,7 @@ rule retrieval:
     params:
         conditions=conditions("03_retrieval"),
         records=lambda wildcards, output: [f"--record={record}" for record in output.records],
-    threads: workflow.cores
+    threads: HALF
     resources:
         gpu=int(kernel("03_retrieval") != "python3"),
     shell:
@@ -125,6 +126,7 @@ rule retrieval:
 
 
 rule mteb:
+    priority: 1  # the longest: the rest runs beside it
     input:
         sources("04_mteb"),
         rules.corpus.output,
@@ -135,7 +137,7 @@ rule mteb:
     params:
         conditions=conditions("04_mteb"),
         records=lambda wildcards, output: [f"--record={record}" for record in output.records],
-    threads: workflow.cores
+    threads: HALF
     resources:
         gpu=int(kernel("04_mteb") != "python3"),
     shell:

@@ -33,7 +33,7 @@ VERDICTS = {
     REPRODUCED: "The number itself cannot be measured here; the property that it asserts holds on open texts and models.",
     NOT_REPRODUCED: "The number itself cannot be measured here; the property that it asserts does not hold on ours.",
     OWN: "Another place of the same authors gives another value for the same thing.",
-    OFFICIALLY: "An official result for the same model and task, or the released model, gives another value.",
+    OFFICIALLY: "An official result for the same model and task, or the released model, gives another value, be it by a prompt.",
     ARITHMETIC: "The number does not follow from the numbers that it is said to follow from.",
     UNCHECKED: "What would be needed is not open, or not stated; the reason stands beside it.",
 }

@@ -18,7 +18,7 @@ import nbformat
 from cardioembed_lib import executed, paths, runs, settings
 from cardioembed_lib.settings import Profile
 
-GENERATED = ("executed", "results", "tables", "figures")
+GENERATED = ("executed", "results", "tables", "figures", "mteb")
 HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
 BINARY = (".safetensors", ".png", ".npy", ".parquet")
 
@@ -123,7 +123,7 @@ def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
     """Return where, below the book, each file of a finished profile goes."""
     files = {made / "executed" / name: Path("executed") / name for name in notebooks(profile)}
     files |= {file: Path("results") / profile.name / file.name for file in sorted((made / "results").glob("*.json"))}
-    for room in ("tables", "figures"):
+    for room in ("tables", "figures", "mteb"):
         files |= {file: Path(room) / file.relative_to(made / room) for file in _files(made / room)}
     return files
 

@@ -232,8 +232,13 @@ def test_the_radar_leaves_out_an_axis_without_records_and_needs_three():
     _, drawn = study_figures.radar({"retrieval": RETRIEVAL, "mteb": MTEB}, [BASE, "seed17"])
     assert drawn.columns == ["model", "cardiology definitions, MRR", "BIOSSES, Spearman", "SciFact, nDCG@10"]
     assert drawn.rows() == [(BASE, 0.64, 0.816, 0.645), ("seed17", 0.7, 0.8, 0.6)]
-    with pytest.raises(ValueError, match="seed17 have 1: run 03 and 04"):
-        study_figures.radar({"retrieval": RETRIEVAL}, ["seed17"])
+    fig, drawn = study_figures.radar({"retrieval": RETRIEVAL}, ["seed17"])
+    assert drawn.rows() == [("too few scores for a radar",)] and "too few scores for a radar" in drawn_texts(fig)
+
+
+def test_a_profile_without_grid_or_curve_gets_figures_that_say_so():
+    assert study_figures.ablation([], "MRR")[1].rows() == [("no ablation in this profile",)]
+    assert study_figures.merge_curve(None)[1].rows() == [("no merge curve in this profile",)]
 
 
 def test_the_frontiers_corner_takes_in_its_edges():
