@@ -96,12 +96,14 @@ def forgetting_rows(recipe: str, forgetting: Mapping[str, Any], comparison: Mapp
         comparison: record of 03.
     """
     n = {**comparison["counts"], **{task: _size(c) for task, c in forgetting["counts"].items()}}
+    seeds = {task: len(comparison["params"]["runs"]) for task in comparison["counts"]}
     asked = {task: m for task, m in comparison["metrics"].items() if task == headline(comparison) or "medquad" in task}
     return [
         {
             "recipe": recipe,
             "task": task,
             "n": n[task],
+            "seeds": seeds.get(task, len(forgetting["params"]["runs"])),
             "base": f"{m.get('base_mrr', m.get('base')):.4f}",
             "tuned": f"{m.get('tuned_mrr', m.get('tuned')):.4f}",
             "difference": f"{m['difference']:+.4f}",
@@ -149,7 +151,7 @@ def points(results: Mapping[str, Mapping], changed: Mapping[str, tuple[Mapping, 
     for recipe, (forgetting, comparison) in changed.items():
         task, lost = headline(comparison), losses(comparison, forgetting)
         rows.append((f"{recipe}, mean", comparison["metrics"][task]["difference"], max(lost.values())))
-        for run in comparison["params"]["runs"]:
+        for run in forgetting["params"]["runs"]:
             gain = _moved(results["retrieval"], run, base, task, "mrr")
             away = [
                 -_moved(results["retrieval"], run, base, t, "mrr")
@@ -199,7 +201,7 @@ def target_rows(changed: Mapping[str, tuple[Mapping, Mapping]]) -> list[dict[str
         rows.append(
             {
                 "recipe": recipe,
-                "seeds": t["seeds"],
+                "seeds of gain, of loss": f"{t['seeds']}, {len(forgetting['params']['runs'])}",
                 "gain, MRR": f"{t['gain']:+.4f}",
                 "p (Holm)": f"{t['p']:.4f}",
                 "worst loss": f"{t['loss']:+.4f} ({t['worst']})",

@@ -18,10 +18,11 @@ def comparison(gain=0.05, p=0.004, medquad=-0.001, runs=("a", "b", "c")):
     return {"status": "run", "params": params, "counts": dict.fromkeys(tasks, 7), "metrics": metrics}
 
 
-def forgetting(**changes):
+def forgetting(runs=("a", "b", "c"), **changes):
     found = dict.fromkeys(BENCHMARKS, 0.0) | changes
     metrics = {t: {"base": 0.6, "tuned": 0.6 + d, "difference": d, "p_holm": 0.5, **CHANGE} for t, d in found.items()}
-    return {"status": "run", "counts": {t: {"queries": 300, "documents": 9} for t in found}, "metrics": metrics}
+    counts = {t: {"queries": 300, "documents": 9} for t in found}
+    return {"status": "run", "params": {"runs": list(runs)}, "counts": counts, "metrics": metrics}
 
 
 def test_the_target_asks_for_gain_certainty_seeds_and_every_benchmark():
@@ -54,8 +55,8 @@ def test_a_profile_without_the_benchmarks_is_judged_by_what_it_has():
 
 def test_every_run_and_every_mean_is_a_point():
     results = {
-        "comparison": {"tuned": comparison(runs=["a"])},
-        "forgetting": {"tuned": forgetting(SciFact=-0.02)},
+        "comparison": {"tuned": comparison(runs=["a", "not on benchmarks"])},
+        "forgetting": {"tuned": forgetting(["a"], SciFact=-0.02)},
         "retrieval": {
             m: {"metrics": {"definition_cardiology": {"mrr": x}, "medquad_questions": {"mrr": y}}}
             for m, x, y in (("base", 0.5, 0.4), ("a", 0.6, 0.3))
@@ -67,6 +68,13 @@ def test_every_run_and_every_mean_is_a_point():
     assert found["name"].to_list() == ["tuned, mean", "a"]
     assert found["gain"].to_list() == pytest.approx([0.05, 0.1])
     assert found["loss"].to_list() == pytest.approx([0.02, 0.1])
+
+
+def test_gain_and_loss_say_how_many_seeds_each_has():
+    (row,) = rows.target_rows({"tuned": (forgetting(["a"]), comparison())})
+    assert row["seeds of gain, of loss"] == "3, 1"
+    found = {r["task"]: r["seeds"] for r in rows.forgetting_rows("tuned", forgetting(["a"]), comparison())}
+    assert found == {"definition_cardiology": 3, "medquad_questions": 3, "BIOSSES": 1, "SciFact": 1, "NFCorpus": 1}
 
 
 def test_a_recipe_without_benchmarks_has_no_point():
