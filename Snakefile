@@ -131,6 +131,7 @@ rule mteb:
         sources("04_mteb"),
         rules.corpus.output,
         expand(rules.train.output, run=MTEB.runs),
+        [place(path) for path in sorted((paths.MANIFESTS / "benchmarks").glob("*.*"))],
     output:
         notebook=f"{A}/executed/04_mteb.ipynb",
         records=RECORDS["04_mteb"],

@@ -92,8 +92,8 @@ def general(passages: pl.DataFrame, each: int, seed: int) -> list[str]:
     """Return texts of no task, short and long, as searches meet them: what a model should go on to read as its base does.
 
     Runs of 1, 3 and 8 neighbouring sentences of one document, section titles, and questions about the terms of the
-    glossaries, made from ``QUESTIONS``. Glossary entries are left out: they are the anchors of the definition pairs, and on
-    dev half of the gain was lost when they were held still.
+    glossaries, made from ``QUESTIONS``. Glossary entries are left out: they are the anchors of the definition pairs, which
+    have to move.
 
     Args:
         passages: of the corpus (``corpus.SCHEMA``); only training documents are used.

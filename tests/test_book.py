@@ -58,7 +58,8 @@ def fewest_numbers():
         "counts": dict.fromkeys(FEWEST, 12),
         "metrics": {task: dict.fromkeys(change, 0.125) for task in FEWEST},
     }
-    forgetting = {"metrics": {"CorpusDefinitions": {"difference": -0.125}}}
+    forgetting = {"metrics": {"CorpusDefinitions": {"difference": -0.125}}, "params": {"runs": ["a"]}}
+    scores = {"metrics": {"CorpusDefinitions": {"main_score": 0.5}}}
     right = {"all": {"accuracy": 0.25}}
     probe = {"metrics": {"probe": right, "choice": right}, "counts": {"all": 300}}
     similarity = dict.fromkeys(("tfidf", "base", "a", "b"), probe)
@@ -70,7 +71,7 @@ def fewest_numbers():
             comparison,
         )
         | study_tables.numbers(
-            {"similarity": similarity},
+            {"similarity": similarity, "mteb": {"base": scores, "a": scores}, "retrieval": {"base": {"metrics": {}}}},
             {"tuned": ["a", "b"]},
             {"tuned": (forgetting, comparison)},
             "base",
