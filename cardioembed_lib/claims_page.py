@@ -79,14 +79,16 @@ def as_html(table: Sequence[Mapping[str, Any]]) -> str:
 
 
 def headline_rows(table: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the claims of the first page in words, with links that hold in the book (`publish` mends them for the README)."""
+    """Return the claims of the first page in words, with links that hold in the book (`publish` mends them for the README).
+
+    Of ours the first number alone is shown; interval, n and the rest stand in the table that each claim links to.
+    """
     by_id = {row["claim"]: row for row in table}
     return [
         {
             "claim": f'<a href="claims.html#{row["claim"]}">{claims_text.escaped(_words(row))}</a>',
-            "where": claims_text.markdown(f"{row['source'].partition(' (')[0]}, {row['place']}"),
             "published": claims_text.markdown(row["published"]),
-            "ours": claims_text.markdown(row["ours"]) or "none",
+            "ours": claims_text.markdown(re.split(r" \(|[:;] ", row["ours"])[0]) or "none",
             "verdict": row["verdict"],
             "shown in": _markdown_link(row["link"]),
         }

@@ -229,7 +229,7 @@ def test_a_check_is_where_its_verdict_points_and_points_at_its_claims(toy):
 def test_headlines_are_in_words_and_their_links_hold_in_the_readme_too(toy):
     text = (tables(toy) / "claims-headline.md").read_text()
     assert text.splitlines()[-1] == (
-        '| <a href="claims.html#toy.two">B: MRR, pairs</a> | The paper, Table 1 | 0.51 | 0.9 | '
+        '| <a href="claims.html#toy.two">B: MRR, pairs</a> | 0.51 | 0.9 | '
         f"{VERDICTS[0]} | [3 · Retrieval](executed/03_retrieval) |"
     )
     (link,) = re.findall(r"\]\(([^)]+)\)", publish.for_readme(text))
