@@ -17,6 +17,7 @@ import torch
 import yaml
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
@@ -24,6 +25,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from cardioembed_lib import lora, paths, pooling, settings
 
 TOKEN_BUDGET = 1024  # padded tokens in one forward pass; on a CPU more no longer fits its caches (benchmarks/train.py)
+ADAPTER, WHOLE = "adapter_model.safetensors", "model.safetensors"  # what 02_train leaves: an adapter, or all weights
 SHARD = 512  # texts embedded between two visits to the disk: what a kill may cost
 
 
@@ -99,8 +101,8 @@ def load(
 
     Args:
         name: key in ``models.yaml``.
-        adapter: folder of a trained adapter, merged into the weights.
-        weight: share of the adapter in the merge, 0..1 (``lora.merge``).
+        adapter: folder of a trained adapter, merged into the weights, or of a model that was trained as a whole.
+        weight: share of what was learnt, 0..1 (``lora.merge``, ``lora.load_whole``).
         bits: 8 or 4 to quantise the frozen base with bitsandbytes, to train on it; no adapter can be merged then.
         dtype: of the weights: ``float32`` or ``bfloat16``.
         max_length: tokens kept of a text; the model's own limit when ``None``.
@@ -135,7 +137,9 @@ def load(
             f"{name}: neither an installed package nor the hub gave {entry.hub_id} at {revision}; go online once to fill "
             "the hub's cache, or choose a model with a `package:` in data_manifests/models.yaml"
         ) from error
-    if adapter is not None:
+    if adapter is not None and (adapter / WHOLE).exists():
+        model = lora.load_whole(model, load_file(adapter / WHOLE), weight)
+    elif adapter is not None:
         model = lora.merge(PeftModel.from_pretrained(model, adapter), weight)
     model.config.use_cache = False  # a decoder's keys and values are of no use once the text has been read
     lora.keep_differentiable(model).eval().requires_grad_(False)
@@ -319,10 +323,10 @@ def with_model(encoder: Encoder, model: nn.Module) -> Encoder:
 
 
 def _check_adapter(name: str, entry: ModelSpec, adapter: Path, bits: int | None) -> None:
-    config = adapter / "adapter_config.json"
+    config = adapter / ("config.json" if (adapter / WHOLE).exists() else "adapter_config.json")
     if not config.exists():
         raise FileNotFoundError(f"{config} is missing; train the adapter with notebooks/02_train.ipynb first")
-    base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if base != entry.hub_id:
         raise ValueError(
             f"{adapter.name} was trained on {base}, not on {name} ({entry.hub_id}); load it on its own base"
@@ -353,7 +357,9 @@ def _source(name: str, entry: ModelSpec) -> tuple[str, str | None]:
 def _revision(entry: ModelSpec, adapter: Path | None, weight: float, bits: int | None, dtype: str) -> str:
     """Return what tells two sets of weights apart, for the cache's key."""
     base = f"{entry.hub_id}@{entry.revision}:{dtype}:{bits}"
-    return base if adapter is None else f"{base}+{_sha256(adapter / 'adapter_model.safetensors')}*{weight}"
+    if adapter is None:
+        return base
+    return f"{base}+{_sha256(adapter / (WHOLE if (adapter / WHOLE).exists() else ADAPTER))}*{weight}"
 
 
 def _sha256(path: Path) -> str:

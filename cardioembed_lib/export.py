@@ -15,23 +15,25 @@ from pathlib import Path
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
+from torch import nn
 
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib.encoder import Encoder, ModelSpec
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+CONFIG = "adapter_config.json"
 # The flags that name a pooling in 1_Pooling/config.json: read by every version of sentence-transformers, 6 included.
 POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "last": "pooling_mode_lasttoken"}
 MODULES = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
 
 
 def save(encoder: Encoder, base: str, folder: Path, card: Mapping[str, object]) -> Path:
-    """Write an adapter as a folder that peft, sentence-transformers and ``encoder.load`` can read; return the folder.
+    """Write what was trained as a folder that sentence-transformers and ``encoder.load`` can read; return the folder.
 
-    It is written aside and moved: a failure leaves what was there before. The same adapter gives the same bytes.
+    An adapter (then peft reads it too), or the whole model. It is written aside and moved: a failure leaves what was there
+    before. The same weights give the same bytes.
 
     Args:
-        encoder: base with an adapter on it (``lora.attach``).
+        encoder: base with an adapter on it (``lora.attach``), or trained as a whole (``lora.whole``).
         base: the base's name in ``models.yaml``.
         folder: an earlier adapter there is replaced, anything else refused.
         card: facts for the model card, in their order; a value that is a mapping becomes a table. Base, its licence and
@@ -39,21 +41,26 @@ def save(encoder: Encoder, base: str, folder: Path, card: Mapping[str, object]) 
 
     Raises:
         KeyError: if the base is not in ``models.yaml``.
-        ValueError: if the model has no adapter, or the folder holds something else.
+        ValueError: if nothing of the model was trained, or the folder holds something else.
     """
     entry = encoders.spec(base)
-    if not isinstance(encoder.model, PeftModel):
+    adapted = isinstance(encoder.model, PeftModel)
+    if not adapted and not hasattr(encoder.model, "base_weights"):
         raise ValueError(f"{encoder.name} has no adapter; lay one on with lora.attach and encoder.with_model first")
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
+    if (
+        folder.exists()
+        and any(folder.iterdir())
+        and not any((folder / name).exists() for name in (CONFIG, encoders.WHOLE))
+    ):
         raise ValueError(f"{folder} exists and holds no adapter; choose another folder")
     aside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        _write_adapter(encoder.model, entry, aside)
+        (_write_adapter if adapted else _write_whole)(encoder.model, entry, aside)
         _write_tokenizer(encoder, entry, aside)
         _write_modules(entry, aside)
-        (aside / "README.md").write_text(model_card(base, entry, card), encoding="utf-8")
+        (aside / "README.md").write_text(model_card(base, entry, card, adapted), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)
     finally:
@@ -61,8 +68,10 @@ def save(encoder: Encoder, base: str, folder: Path, card: Mapping[str, object]) 
     return folder
 
 
-def model_card(base: str, entry: ModelSpec, card: Mapping[str, object]) -> str:
+def model_card(base: str, entry: ModelSpec, card: Mapping[str, object], adapted: bool = True) -> str:
     """Return the text of README.md: metadata that the hub reads, then the facts."""
+    title = f"LoRA adapter on {base}" if adapted else f"{base}, all weights tuned"
+    tags = "[sentence-transformers, lora, peft]" if adapted else "[sentence-transformers]"
     facts = {"base": f"{entry.hub_id} at revision {entry.revision or 'unfixed'}", "licence of the base": entry.licence}
     facts |= card
     lines = [f"- {name}: {value}" for name, value in facts.items() if not isinstance(value, Mapping)]
@@ -76,10 +85,10 @@ def model_card(base: str, entry: ModelSpec, card: Mapping[str, object]) -> str:
             *(
                 "---",
                 *(f"{key}: {value}" for key, value in head.items()),
-                "tags: [sentence-transformers, lora, peft]",
+                f"tags: {tags}",
                 "---",
             ),
-            *("", f"# LoRA adapter on {base}", "", *lines, ""),
+            *("", f"# {title}", "", *lines, ""),
             *("## Intended use", ""),
             "Research on retrieval of medical text. Not a medical device; not for the care of patients.",
             "",
@@ -90,7 +99,7 @@ def model_card(base: str, entry: ModelSpec, card: Mapping[str, object]) -> str:
 def _write_adapter(model: PeftModel, entry: ModelSpec, folder: Path) -> None:
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / encoders.ADAPTER, metadata={"format": "pt"})
     kind = type(model.get_base_model())
     config = model.peft_config[model.active_adapter].to_dict() | {
         "auto_mapping": {"base_model_class": kind.__name__, "parent_library": kind.__module__},
@@ -100,6 +109,13 @@ def _write_adapter(model: PeftModel, entry: ModelSpec, folder: Path) -> None:
     }
     # peft keeps sets, whose order differs from process to process
     _write_json(folder / CONFIG, {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()})
+
+
+def _write_whole(model: nn.Module, entry: ModelSpec, folder: Path) -> None:
+    tensors = {name: p.detach().to("cpu", torch.float32).contiguous() for name, p in model.named_parameters()}
+    save_file(tensors, folder / encoders.WHOLE, metadata={"format": "pt"})
+    config = model.config.to_dict() | {"base_model_name_or_path": entry.hub_id, "revision": entry.revision}
+    _write_json(folder / "config.json", {key: value for key, value in config.items() if key != "_name_or_path"})
 
 
 def _write_tokenizer(encoder: Encoder, entry: ModelSpec, folder: Path) -> None:

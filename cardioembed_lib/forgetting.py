@@ -205,38 +205,3 @@ def curve(
         for name, outcome in outcomes.items():
             found[name].append(outcome.scores["main_score"])
     return found
-
-
-def score_rows(results: Mapping[str, Mapping]) -> list[dict[str, str]]:
-    """Return the main scores of records ``mteb.<model>``, a row a model, each with its 95 % interval.
-
-    >>> score_rows({"base": {"metrics": {"SciFact": {"main_score": 0.645, "low": 0.6, "high": 0.69}}}})
-    [{'model': 'base', 'SciFact': '0.6450 (0.600 to 0.690)'}]
-    """
-    return [
-        {"model": model, **{task: _with_interval(m) for task, m in record["metrics"].items()}}
-        for model, record in results.items()
-    ]
-
-
-def change_rows(changes: Mapping[str, Mapping]) -> list[dict[str, object]]:
-    """Return what records ``forgetting.<recipe>`` say, a row a recipe and task; none for recipes without a run."""
-    return [
-        {
-            "recipe": recipe,
-            "task": task,
-            "base": m["base"],
-            "tuned": m["tuned"],
-            "difference": f"{m['difference']:+.4f}",
-            "95 % interval": f"{m['low']:+.4f} to {m['high']:+.4f}",
-            "p (Holm)": m["p_holm"],
-            "worst and best seed": f"{m['worst_seed']:+.4f}, {m['best_seed']:+.4f}",
-        }
-        for recipe, record in changes.items()
-        for task, m in record["metrics"].items()
-    ]
-
-
-def _with_interval(m: Mapping[str, float]) -> str:
-    interval = f" ({m['low']:.3f} to {m['high']:.3f})" if "low" in m else ""
-    return f"{m['main_score']:.4f}{interval}"

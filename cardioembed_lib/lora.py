@@ -6,13 +6,13 @@ The arithmetic is LoRA's (Hu et al. 2021, arXiv 2106.09685, eq. 3); the layers a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModel, BitsAndBytesConfig, PretrainedConfig
 
 # A linear layer's name says its role; feed-forward is every other linear layer of a block.
@@ -134,9 +134,33 @@ def attach(
         return get_peft_model(model, config)
 
 
+def whole(model: nn.Module, *, gradient_checkpointing: bool = False) -> nn.Module:
+    """Return the model with every weight of it trained: full fine-tuning, as the MIMIC project did.
+
+    A copy of the base's weights is kept on it (``base_weights``), so that ``weighted`` can go back.
+
+    Args:
+        model: the base, in float32.
+        gradient_checkpointing: see ``attach``.
+
+    Raises:
+        ValueError: if the base is quantised: its weights are no numbers that a gradient can move.
+    """
+    if getattr(model, "is_quantized", False):
+        raise ValueError("a quantised base cannot be trained as a whole; choose base_bits 0, or tuning 'lora'")
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.base_weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    return model.requires_grad_(True)
+
+
 @contextmanager
-def weighted(model: PeftModel, weight: float) -> Iterator[None]:
-    """Let the adapter count for ``weight`` of itself, as ``merge`` would make it, for as long as the block runs."""
+def weighted(model: nn.Module, weight: float) -> Iterator[None]:
+    """Let what was learnt count for ``weight`` of itself, ``base + weight * change``, for as long as the block runs."""
+    if not isinstance(model, PeftModel):
+        with _between(model, weight):
+            yield
+        return
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     kept = [dict(layer.scaling) for layer in layers]
     for layer in layers:
@@ -157,6 +181,42 @@ def merge(model: PeftModel, weight: float = 1.0) -> nn.Module:
     """
     with weighted(model, weight):
         return model.merge_and_unload()
+
+
+def load_whole(model: nn.Module, weights: Mapping[str, Tensor], weight: float = 1.0) -> nn.Module:
+    """Return the base with ``base + weight * (weights - base)`` in place of its own weights.
+
+    Args:
+        model: the base; it is changed.
+        weights: of a whole model, by name (``export.save``).
+        weight: 0 gives the base, 1 the tuned model.
+
+    Raises:
+        ValueError: naming a weight that only one of the two has.
+    """
+    names = {name for name, _ in model.named_parameters()}
+    if odd := sorted(names ^ set(weights)):
+        raise ValueError(
+            f"the tuned model and its base differ in {len(odd)} weights, such as {odd[0]}; is it their base?"
+        )
+    _fill(model, {name: torch.lerp(p, weights[name].to(p), weight) for name, p in model.named_parameters()})
+    return model
+
+
+@contextmanager
+def _between(model: nn.Module, weight: float) -> Iterator[None]:
+    tuned = {name: p.detach().clone() for name, p in model.named_parameters()}
+    _fill(model, {name: torch.lerp(base, tuned[name], weight) for name, base in model.base_weights.items()})
+    try:
+        yield
+    finally:
+        _fill(model, tuned)
+
+
+def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
 
 
 def _role(name: str) -> str:

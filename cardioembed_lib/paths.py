@@ -22,6 +22,32 @@ def artifacts(profile: str) -> Path:
     return Path(os.environ.get("CARDIOEMBED_ARTIFACTS", ROOT / "artifacts")) / profile
 
 
+def restricted(profile: str) -> Path:
+    """Return the folder of clinical texts and all that is made of them, made if it is missing, for its owner's eyes alone.
+
+    Generated notes lie there as well: what holds for MIMIC-III is exercised with every run.
+    """
+    folder = artifacts(profile) / "restricted"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def pairs(profile: str, kind: str) -> Path:
+    """Return the file of the pairs of one kind; pairs of clinical notes are restricted."""
+    folder = restricted(profile) if kind == "temporal" else artifacts(profile) / "pairs"
+    return folder / f"{kind}.parquet"
+
+
+def run(profile: str, name: str) -> Path:
+    """Return the folder of a training run: below ``restricted`` where it learnt from clinical notes, else ``runs``.
+
+    A run is looked for in both; a new one belongs where ``runs.claim`` puts it.
+    """
+    clinical = artifacts(profile) / "restricted" / "runs" / name
+    return clinical if clinical.exists() else artifacts(profile) / "runs" / name
+
+
 def downloads() -> Path:
     """Return the folder of fetched and verified source files, shared by all profiles."""
     return artifacts("downloads")
@@ -40,7 +66,7 @@ def need(path: Path, notebook: str) -> Path:
         FileNotFoundError: naming the notebook that makes it.
     """
     if not path.exists():
-        where = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
+        where = "/".join(path.parts[-3:])
         raise FileNotFoundError(
             f"{where} is missing; run notebooks/{notebook}.ipynb with this profile first, or `make book`"
         )

@@ -12,7 +12,8 @@ from pathlib import Path
 from cardioembed_lib import paths
 from cardioembed_lib.settings import Train
 
-CODE = ("encoder", "lora", "losses", "pairs", "pooling", "training")  # modules that decide what a run learns
+# Modules that decide what a run learns.
+CODE = ("encoder", "hierarchical", "icd9", "lora", "losses", "pairs", "pooling", "training")
 
 
 def name(parameters: Train) -> str:
@@ -42,7 +43,7 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
     """Return the run's folder, made or found again.
 
     The same run over the same inputs goes on where it stopped. The same run over changed inputs, or with changed code of
-    training, starts anew: its old state says nothing about them.
+    training, starts anew: its old state says nothing about them, and is kept as ``.<run>.old`` until the next such start.
 
     Args:
         parameters: of ``02_train``.
@@ -51,7 +52,8 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
     Raises:
         ValueError: if the folder belongs to a run with other parameters; nothing of it is touched.
     """
-    folder = paths.artifacts(parameters.profile) / "runs" / name(parameters)
+    room = paths.restricted if "temporal" in parameters.pairs else paths.artifacts
+    folder = room(parameters.profile) / "runs" / name(parameters)
     card = folder / "parameters.json"
     code = [Path(__file__).with_name(f"{module}.py") for module in CODE]
     wanted = {
@@ -68,7 +70,9 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
             )
         if kept["inputs"] == wanted["inputs"]:
             return folder
-        shutil.rmtree(folder)
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
     folder.mkdir(parents=True, exist_ok=True)
     aside = card.with_suffix(".partial")
     aside.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Shares = Annotated[list[Fraction], Field(min_length=3, max_length=3)]  # of documents in train, dev, test
-PairKind = Literal["definition", "heading", "adjacent", "question"]
+PairKind = Literal["definition", "heading", "adjacent", "question", "temporal"]
 
 
 class Parameters(BaseModel):
@@ -42,6 +42,17 @@ class Corpus(Parameters):
     seed: int
 
 
+class Notes(Parameters):
+    """Parameters of ``01_notes``."""
+
+    source: Annotated[str, Field(pattern=r"^[a-z0-9_]*$")]
+    patients: Annotated[int, Field(ge=0)]
+    split: Shares
+    within_admission: bool
+    notes_per_admission: Count
+    seed: int
+
+
 class Train(Parameters):
     """Parameters of ``02_train``."""
 
@@ -51,6 +62,7 @@ class Train(Parameters):
     max_pairs_per_kind: Annotated[int, Field(ge=0)]
     data_share: Annotated[float, Field(gt=0, le=1)]
     negatives: Literal["none", "random_distant", "mined"]
+    tuning: Literal["lora", "full"]
     lora_rank: Annotated[int, Field(ge=1, le=1024)]
     lora_alpha: Annotated[float, Field(gt=0)]
     lora_dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -62,12 +74,13 @@ class Train(Parameters):
     warmup_fraction: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0)]
-    loss: Literal["infonce", "triplet"]
+    loss: Literal["infonce", "triplet", "soft_chapter", "himulcon"]
     temperature: Annotated[float, Field(gt=0, le=10)]
     margin: Annotated[float, Field(gt=0, le=2)]
     symmetric: bool
     shared_negatives: bool
     mask_groups: bool
+    one_of_group: bool
     keep_weight: Annotated[float, Field(ge=0)]
     keep_texts: Count
     keep_each: Count
@@ -104,15 +117,33 @@ class Mteb(Parameters):
     seed: int
 
 
+class Mimic(Parameters):
+    """Parameters of ``05_mimic``."""
+
+    base: Name
+    textbook: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
+    runs: list[Name]
+    models: list[Name]
+    service: Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
+    service_model: str
+    max_length: Annotated[int, Field(ge=8)]
+    codes: Count
+    sampled: Annotated[int, Field(ge=10)]
+    draws: Annotated[int, Field(ge=10)]
+    seed: int
+
+
 class Report(Parameters):
     """Parameters of ``06_report``."""
 
 
 NOTEBOOKS: dict[str, type[Parameters]] = {
     "01_corpus": Corpus,
+    "01_notes": Notes,
     "02_train": Train,
     "03_retrieval": Retrieval,
     "04_mteb": Mteb,
+    "05_mimic": Mimic,
     "06_report": Report,
 }
 

@@ -58,7 +58,7 @@ def mteb_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
             "model": label(model),
             "n": _size(results[model]["counts"][task]),
             "main score": m["main_score"],
-            "95 %": f"{m['low']:.4f} to {m['high']:.4f}",
+            "95 %": f"{m['low']:.4f} to {m['high']:.4f}" if "low" in m else "none",
         }
         for task in dict.fromkeys(task for record in results.values() for task in record["metrics"])
         for model in ordered(results)
@@ -88,6 +88,30 @@ def truth_rows(results: Mapping[str, Mapping], base: str, official: Mapping[str,
     ]
 
 
+def change_rows(recipe: str, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a record ``forgetting.<recipe>`` or ``comparison.<recipe>`` says of each task; nothing if it was not run.
+
+    Args:
+        recipe: its name.
+        record: of 04, or of 03, whose scores are MRR.
+    """
+    return [
+        {
+            "recipe": recipe,
+            "task": task,
+            "n": _size(record["counts"][task]),
+            "seeds": len(record["params"]["runs"]),
+            "base": f"{m.get('base_mrr', m.get('base')):.4f}",
+            "tuned": f"{m.get('tuned_mrr', m.get('tuned')):.4f}",
+            "difference": f"{m['difference']:+.4f}",
+            "95 % interval": f"{m['low']:+.4f} to {m['high']:+.4f}",
+            "p (Holm)": "< 0.001" if m["p_holm"] < 0.001 else f"{m['p_holm']:.3f}",
+            "worst and best seed": f"{m['worst_seed']:+.4f}, {m['best_seed']:+.4f}",
+        }
+        for task, m in record["metrics"].items()
+    ]
+
+
 def forgetting_rows(recipe: str, forgetting: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a recipe's gain and losses, a row a task: the headline of 03, MedQuAD, and the benchmarks of 04.
 
@@ -96,24 +120,9 @@ def forgetting_rows(recipe: str, forgetting: Mapping[str, Any], comparison: Mapp
         forgetting: record of 04.
         comparison: record of 03.
     """
-    n = {**comparison["counts"], **{task: _size(c) for task, c in forgetting["counts"].items()}}
-    seeds = {task: len(comparison["params"]["runs"]) for task in comparison["counts"]}
-    asked = {task: m for task, m in comparison["metrics"].items() if task == headline(comparison) or "medquad" in task}
-    return [
-        {
-            "recipe": recipe,
-            "task": task,
-            "n": n[task],
-            "seeds": seeds.get(task, len(forgetting["params"]["runs"])),
-            "base": f"{m.get('base_mrr', m.get('base')):.4f}",
-            "tuned": f"{m.get('tuned_mrr', m.get('tuned')):.4f}",
-            "difference": f"{m['difference']:+.4f}",
-            "95 % interval": f"{m['low']:+.4f} to {m['high']:+.4f}",
-            "p (Holm)": "< 0.001" if m["p_holm"] < 0.001 else f"{m['p_holm']:.3f}",
-            "worst and best seed": f"{m['worst_seed']:+.4f}, {m['best_seed']:+.4f}",
-        }
-        for task, m in {**asked, **forgetting["metrics"]}.items()
-    ]
+    gains = [row for row in change_rows(recipe, comparison) if row["task"] == headline(comparison)]
+    asked = [row for row in change_rows(recipe, comparison) if "medquad" in row["task"]]
+    return [*gains, *asked, *change_rows(recipe, forgetting)]
 
 
 def headline(comparison: Mapping[str, Any]) -> str:

@@ -20,13 +20,14 @@ from cardioembed_lib.encoder import Encoder
 
 @dataclass(frozen=True)
 class Task:
-    """A retrieval task: no query is in its own pool, and each has one right passage."""
+    """A retrieval task: each query has one right passage, and is never counted as its own."""
 
     name: str
     queries: list[str]  # Q texts
     passages: list[str]  # N different texts
     gold: NDArray[np.int64]  # (Q,) column of the right passage
     clusters: list[str]  # Q documents the queries come from: the units of the bootstrap
+    own: NDArray[np.int64] | None = None  # (Q,) column of the query itself, -1 where it is not among the passages
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ def from_pairs(name: str, asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
     passages = pl.concat([asked["positive"], pool["positive"]]).unique(maintain_order=True).to_list()
     place = {text: i for i, text in enumerate(passages)}
     gold = np.array([place[text] for text in asked["positive"]])
-    return Task(name, asked["anchor"].to_list(), passages, gold, asked["document"].to_list())
+    own = np.array(
+        [-1 if a == p else place.get(a, -1) for a, p in zip(asked["anchor"], asked["positive"], strict=True)]
+    )
+    return Task(name, asked["anchor"].to_list(), passages, gold, asked["document"].to_list(), own)
 
 
 def standard(made: Mapping[str, pl.DataFrame], benchmarks: Sequence[str], split: str = "test") -> dict[str, Task]:
@@ -116,7 +120,7 @@ def evaluate(task: Task, encoder: Encoder, cache: Path | None = None, progress: 
         p = encoders.cached(cache, encoder, task.passages, prompt=document, progress=progress)
     similarities = q @ p.T
     cosines = metrics.positive_cosines(q, p[task.gold])
-    return Outcome(metrics.gold_ranks(similarities, task.gold), cosines, similarities)
+    return Outcome(metrics.gold_ranks(similarities, task.gold, task.own), cosines, similarities)
 
 
 def dev_mrr(task: Task, encoder: Encoder) -> float:
@@ -131,8 +135,10 @@ def dev_separation(task: Task, encoder: Encoder) -> float:
     """
     outcome = evaluate(task, encoder)
     right = outcome.cosines.astype(np.float64)
-    others = outcome.similarities.sum(dtype=np.float64) - right.sum()
-    return float(right.mean() - others / (outcome.similarities.size - len(right)))
+    others, own = outcome.similarities.sum(dtype=np.float64) - right.sum(), task.own if task.own is not None else []
+    itself = np.flatnonzero(np.asarray(own) >= 0)
+    others -= outcome.similarities[itself, np.asarray(own)[itself]].sum(dtype=np.float64) if len(itself) else 0.0
+    return float(right.mean() - others / (outcome.similarities.size - len(right) - len(itself)))
 
 
 def floors(task: Task, seed: int) -> dict[str, Outcome]:
@@ -148,4 +154,4 @@ def floors(task: Task, seed: int) -> dict[str, Outcome]:
         "bm25": search.bm25_scores(task.queries, task.passages),
     }
     nothing = np.full(len(task.queries), np.nan, dtype=np.float32)
-    return {name: Outcome(metrics.gold_ranks(s, task.gold), nothing, s) for name, s in scores.items()}
+    return {name: Outcome(metrics.gold_ranks(s, task.gold, task.own), nothing, s) for name, s in scores.items()}

@@ -1,4 +1,4 @@
-"""How does an adapter learn from pairs, and how is nothing lost when the process dies?
+"""How does a model learn from pairs, and how is nothing lost when the process dies?
 
 Shapes: B pairs a batch, D width. Everything random is drawn from ``Plan.seed``. Under torch.distributed every rank takes
 its slice of each batch and all end with the same adapter, that of one process (but for rounding and the dropout's draws).
@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import losses
+from cardioembed_lib import hierarchical, losses
 from cardioembed_lib.encoder import Encoder
 
 
@@ -38,6 +38,7 @@ class Pairs:
     negatives: list[list[list[int]]]
     groups: list[int]
     ids: list[str]
+    codes: list[list[str]] = field(default_factory=list)  # of each anchor's admission, where the pairs are of notes
 
 
 def tokenise(encoder: Encoder, frame: pl.DataFrame) -> Pairs:
@@ -57,6 +58,7 @@ def tokenise(encoder: Encoder, frame: pl.DataFrame) -> Pairs:
         negatives=[negatives[i * each : (i + 1) * each] for i in range(len(frame))],
         groups=(frame["group"].rank("dense") - 1).cast(pl.Int64).to_list(),
         ids=(frame["anchor_id"] + " -> " + frame["positive_id"]).to_list(),
+        codes=frame["codes"].fill_null([]).to_list() if "codes" in frame.columns else [],
     )
 
 
@@ -82,6 +84,10 @@ def keep(encoder: Encoder, texts: Sequence[str], folder: Path | None = None) -> 
     return Kept(encoders.tokenise(encoder, texts), np.asarray(vectors))
 
 
+LABELLED = {
+    "soft_chapter": (hierarchical.chapters, hierarchical.soft_chapter_floor),
+    "himulcon": (hierarchical.levels, hierarchical.himulcon_floor),
+}
 NOTHING = Kept([], np.zeros((0, 0), dtype=np.float32))
 
 
@@ -101,6 +107,7 @@ class Plan:
     symmetric: bool = False
     shared_negatives: bool = False
     mask_groups: bool = True
+    one_of_group: bool = False
     keep_weight: float = 0.0
     keep_texts: int = 64
     precision: str = "float32"
@@ -132,11 +139,58 @@ def learning_rate_at(step: int, steps: int, plan: Plan) -> float:
     return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def batches(n: int, plan: Plan, epoch: int) -> Iterator[np.ndarray]:
-    """Yield the row numbers of each batch of an epoch: a fresh shuffle by (seed, epoch), the ragged rest left out."""
+def batches(n: int, plan: Plan, epoch: int, groups: Sequence[int] = ()) -> Iterator[np.ndarray]:
+    """Yield the row numbers of each batch of an epoch: a fresh shuffle by (seed, epoch), the ragged rest left out.
+
+    Args:
+        n: pairs.
+        plan: with ``one_of_group`` no batch holds two pairs of one group; a group larger than there are batches loses some.
+        epoch: counted from 0.
+        groups: n numbers, needed for ``one_of_group``.
+    """
     order = np.random.default_rng([plan.seed, epoch]).permutation(n)
-    for start in range(0, n - plan.batch_size + 1, plan.batch_size):
-        yield order[start : start + plan.batch_size]
+    if not plan.one_of_group:
+        for start in range(0, n - plan.batch_size + 1, plan.batch_size):
+            yield order[start : start + plan.batch_size]
+        return
+    waiting: dict[int, list[int]] = {}
+    for row in order:
+        waiting.setdefault(groups[row], []).append(row)
+    while len(waiting) >= plan.batch_size:  # from the fullest groups, so that the most pairs are seen
+        fullest = sorted(waiting, key=lambda group: -len(waiting[group]))[: plan.batch_size]
+        yield np.array([waiting[group].pop() for group in fullest])
+        waiting = {group: rows for group, rows in waiting.items() if rows}
+
+
+def label_floor(pairs: Pairs, plan: Plan) -> float:
+    """Return the least value that the labels let a hierarchical loss reach, the mean over the first epoch's batches, in nats.
+
+    The published project's loss fell to 0.03 where its targets' entropy was above 2: its lookups had missed, so that every
+    target was one-hot and the loss InfoNCE. Here that is an error.
+
+    Args:
+        pairs: with codes.
+        plan: loss and batches; 0.0 for a loss without labels.
+
+    Raises:
+        ValueError: if more than half of the pairs have no code, or all targets are one-hot; says how many lookups missed.
+    """
+    if plan.loss not in LABELLED:
+        return 0.0
+    missed = sum(not codes for codes in pairs.codes) if pairs.codes else len(pairs.ids)
+    of, floor = LABELLED[plan.loss]
+    drawn = (
+        [[pairs.codes[r] for r in rows] for rows in batches(len(pairs.ids), plan, 0, pairs.groups)]
+        if pairs.codes
+        else []
+    )
+    found = float(np.mean([floor(of(codes)) for codes in drawn])) if drawn else 0.0
+    if 2 * missed > len(pairs.ids) or found == 0.0:
+        raise ValueError(
+            f"loss {plan.loss}: {missed:,} of {len(pairs.ids):,} label lookups missed and the targets' entropy is {found:.4f}, "
+            "so they are (nearly) one-hot and the loss is InfoNCE; train on pairs 'temporal', whose admissions have diagnoses"
+        )
+    return found
 
 
 def batch_loss(
@@ -182,6 +236,9 @@ def _pair_loss(
     negatives = extra.view(len(rows), -1, anchors.size(1)) if len(extra) else None
     if plan.loss == "triplet":
         return losses.triplet(anchors, positives, negatives, margin=plan.margin)
+    if plan.loss in LABELLED:
+        labels = LABELLED[plan.loss][0]([pairs.codes[r] for r in rows])
+        return getattr(hierarchical, plan.loss)(anchors, positives, labels, temperature=plan.temperature)
     return losses.info_nce(
         anchors,
         positives,
@@ -226,7 +283,8 @@ def train(
     evaluates and writes, and all see its scores.
 
     Args:
-        encoder: base with an adapter (``lora.attach``); only tensors that require gradients are trained.
+        encoder: base with an adapter (``lora.attach``), or trained as a whole (``lora.whole``); only tensors that require
+            gradients are trained.
         pairs: tokenised pairs, at least one batch.
         plan: how to train.
         folder: the run's folder; ``history.jsonl`` is written there, a line a step or evaluation.
@@ -237,7 +295,8 @@ def train(
 
     Raises:
         ValueError: if there are fewer pairs than one batch, or fewer kept texts than a step takes, ranks do not divide
-            either, or the checkpoint in ``folder`` belongs to another plan, other pairs or other kept texts.
+            either, a hierarchical loss has no labels (``label_floor``), or the checkpoint in ``folder`` belongs to another
+            plan, other pairs or other kept texts.
         FloatingPointError: if a loss, its gradient or a dev score is not finite, with the ids of the batch; the adapter is
             not touched by that step, and the last checkpoint is kept.
     """
@@ -251,8 +310,10 @@ def train(
             raise ValueError(f"{name} is {size}; it must be a multiple of the {ranks} processes that share a batch")
     if plan.keep_weight and len(kept.ids) < plan.keep_texts:
         raise ValueError(f"{len(kept.ids)} kept texts are fewer than the {plan.keep_texts} of a step; lower keep_texts")
-    total = plan.epochs * (len(pairs.ids) // plan.batch_size)
-    state = _State(encoder, pairs, kept, plan, folder, total)
+    if plan.loss in LABELLED and ranks > 1:
+        raise ValueError(f"loss {plan.loss} compares the pairs of one process only; train it in one")
+    label_floor(pairs, plan)
+    state = _State(encoder, pairs, kept, plan, folder)
     state.resume()
     if evaluate and not state.history:
         state.judge(evaluate, plan)
@@ -283,9 +344,7 @@ def train(
 
 def _step(encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, state: _State) -> float:
     """Take one optimiser step and return its loss."""
-    per_epoch = len(pairs.ids) // plan.batch_size
-    epoch, position = divmod(state.step, per_epoch)
-    rows = state.rows(len(pairs.ids), epoch, position)
+    epoch, rows = state.schedule[state.step]
     rank, ranks = _ranks()
     train_mode(encoder.model)
     # Dropout is drawn by step and rank: a resumed run needs no generator state, whatever evaluation drew in between.
@@ -336,9 +395,12 @@ def _mean_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
 class _State:
     """All that a resumed run needs: adapter, optimiser, position, best adapter so far, history."""
 
-    def __init__(self, encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, folder: Path, total: int) -> None:
-        self.encoder, self.plan, self.folder, self.total = encoder, plan, folder, total
-        content = json.dumps([pairs.anchors, pairs.positives, pairs.negatives, pairs.groups, kept.ids])
+    def __init__(self, encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, folder: Path) -> None:
+        self.encoder, self.plan, self.folder = encoder, plan, folder
+        drawn = (batches(len(pairs.ids), plan, epoch, pairs.groups) for epoch in range(plan.epochs))
+        self.schedule = [(epoch, rows) for epoch, batch in enumerate(drawn) for rows in batch]
+        self.total = len(self.schedule)
+        content = json.dumps([pairs.anchors, pairs.positives, pairs.negatives, pairs.groups, kept.ids, pairs.codes])
         self.identity = asdict(plan) | {"pairs": hashlib.sha256(content.encode()).hexdigest()[:12]}
         self.path = folder / "checkpoint" / "last.safetensors"
         self.parameters = {n: p for n, p in encoder.model.named_parameters() if p.requires_grad}
@@ -347,13 +409,6 @@ class _State:
         )
         self.step, self.stopped, self.history = 0, False, []
         self.best_score, self.best_step, self.best = -math.inf, 0, {}
-        self._order: tuple[int, list[np.ndarray]] = (-1, [])
-
-    def rows(self, n: int, epoch: int, position: int) -> np.ndarray:
-        """Return one batch of an epoch; the epoch's order is kept until the next."""
-        if self._order[0] != epoch:
-            self._order = (epoch, list(batches(n, self.plan, epoch)))
-        return self._order[1][position]
 
     def log(self, row: dict) -> None:
         """Append to the history, in memory and on disk."""

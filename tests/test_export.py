@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
 
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib import export, lora
@@ -118,6 +119,29 @@ def test_sentence_transformers_loads_it_offline_in_a_fresh_process(exported, tin
     assert abs(theirs["qwen3"] - base_vectors).max() > 1e-3 and abs(prompted - theirs["qwen3"]).max() > 1e-3
 
 
+def test_a_model_tuned_as_a_whole_is_read_back_by_both(tmp_path):
+    tuned = fresh()
+    before = encoders.encode(tuned, TEXTS)
+    whole = encoders.with_model(tuned, lora.whole(tuned.model))
+    draw = torch.Generator().manual_seed(1)
+    for parameter in whole.model.parameters():
+        parameter.data += 0.003 * torch.randn(parameter.shape, generator=draw)
+    folder = export.save(whole, MINILM, tmp_path / "adapter", CARD)
+    wanted = encoders.encode(whole, TEXTS)
+    assert abs(wanted - before).max() > 1e-2
+    again = encoders.load(MINILM, adapter=folder, device="cpu")
+    np.testing.assert_allclose(encoders.encode(again, TEXTS), wanted, rtol=0, atol=1e-5)
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(theirs, wanted, rtol=0, atol=1e-5)
+    base = encoders.load(MINILM, adapter=folder, weight=0.0, device="cpu")
+    np.testing.assert_allclose(encoders.encode(base, TEXTS), before, rtol=0, atol=1e-6)
+    assert (
+        "all weights tuned" in (folder / "README.md").read_text()
+        and "lora" not in (folder / "README.md").read_text().lower()
+    )
+    assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+
+
 def test_encoder_loads_it_too(exported):
     folder, ours, _ = exported
     again = encoders.load(MINILM, adapter=folder, device="cpu")
@@ -137,10 +161,10 @@ def test_folder_holds_these_files_and_no_pickle_and_no_path(exported):
 
 def test_weights_are_float32_and_as_large_as_counted(exported):
     folder, _, counted = exported
-    data = (folder / export.WEIGHTS).read_bytes()
+    data = (folder / encoders.ADAPTER).read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
     assert len(data) == 4 * counted + header
-    tensors = load_file(folder / export.WEIGHTS)
+    tensors = load_file(folder / encoders.ADAPTER)
     assert {t.dtype for t in tensors.values()} == {torch.float32}
     assert sum(t.numel() for t in tensors.values()) == counted
 

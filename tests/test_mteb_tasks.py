@@ -467,14 +467,6 @@ def test_a_score_travels_with_its_interval_where_it_has_one():
     assert forgetting.measures(Outcome({"main_score": 0.4}), seed=17) == {"main_score": 0.4}
 
 
-def test_tables_say_what_the_records_say():
-    m = {"base": 0.5, "tuned": 0.6, "difference": 0.1, "low": 0.05, "high": 0.15, "p_holm": 0.01}
-    m |= {"worst_seed": 0.08, "best_seed": 0.12}
-    (row,) = forgetting.change_rows({"tuned": {"metrics": {"SciFact": m}}, "other": {"metrics": {}}})
-    assert row["95 % interval"] == "+0.0500 to +0.1500" and row["worst and best seed"] == "+0.0800, +0.1200"
-    assert forgetting.score_rows({"m": {"metrics": {"C": {"main_score": 0.25}}}}) == [{"model": "m", "C": "0.2500"}]
-
-
 # ---- the truth check
 
 

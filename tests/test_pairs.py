@@ -329,3 +329,10 @@ def test_ten_thousand_pairs_are_mined_within_a_minute():
     found = pairs.with_negatives(table, "mined", seed=0)
     assert time.perf_counter() - started < 60
     assert found["negatives"].list.len().unique().to_list() == [1]
+
+
+def test_pairs_of_notes_keep_their_patient_though_two_patients_have_a_note_in_the_same_words():
+    row = dict.fromkeys(pairs.SCHEMA, "x") | {"negatives": [], "anchor": "no acute change", "codes": ["4280"]}
+    frame = pl.DataFrame([row | {"group": "patient1"}, row | {"group": "patient2"}])
+    assert pairs.mix([frame])["group"].to_list() == ["patient1", "patient2"]
+    assert pairs.mix([frame.drop("codes")])["group"].n_unique() == 1

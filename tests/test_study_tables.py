@@ -149,3 +149,21 @@ def test_published_points_are_the_ten_models_of_the_study():
     found = rows.published(claims.ledger())
     assert len(found) == 10 and found.null_count().sum_horizontal().item() == 0
     assert found.filter(model="BioLinkBERT").row(0)[1:] == (340, 0.510, 31.24, 1.51)
+
+
+def test_changes_and_scores_are_shown_as_the_records_have_them():
+    m = {"base": 0.5, "tuned": 0.6, "difference": 0.1, "low": 0.05, "high": 0.15, "p_holm": 0.01}
+    m |= {"worst_seed": 0.08, "best_seed": 0.12}
+    record = {
+        "metrics": {"SciFact": m},
+        "counts": {"SciFact": {"queries": 300}},
+        "params": {"runs": ["seed17", "seed18"]},
+    }
+    (row,) = rows.change_rows("tuned", record)
+    assert (row["n"], row["seeds"], row["base"], row["tuned"]) == (300, 2, "0.5000", "0.6000")
+    assert row["worst and best seed"] == "+0.0800, +0.1200" and row["p (Holm)"] == "0.010"
+    assert rows.change_rows("other", {"metrics": {}, "counts": {}, "params": {"runs": []}}) == []
+    (score,) = rows.mteb_rows(
+        {"m": {"metrics": {"C": {"main_score": 0.25}}, "counts": {"C": {"queries": 3}}, "params": {"base": "m"}}}
+    )
+    assert (score["main score"], score["95 %"]) == (0.25, "none")

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import losses, training
+from cardioembed_lib import hierarchical, lora, losses, training
 
 SENTENCES = [
     "The ventricle fills while the valve above it stands open.",
@@ -262,6 +262,62 @@ def test_an_epoch_shows_each_pair_at_most_once_and_the_next_in_another_order():
     assert first.tolist() != second.tolist()
     assert first.tolist() == [b.tolist() for b in training.batches(64, plan, 0)]
     assert first.tolist() != [b.tolist() for b in training.batches(64, replace(plan, seed=1), 0)]
+
+
+def test_no_patient_is_twice_in_a_batch_where_that_is_asked():
+    plan, groups = replace(tiny.PLAN, batch_size=4, one_of_group=True), [0] * 5 + [1] * 3 + list(range(2, 10))
+    found = list(training.batches(16, plan, 0, groups))
+    assert all(len({groups[row] for row in rows}) == len(rows) == 4 for rows in found)
+    seen = [row for rows in found for row in rows]
+    assert len(seen) == len(set(seen)) >= 12
+    assert not np.array_equal(found[0], next(training.batches(16, plan, 1, groups)))
+
+
+def labelled(codes):
+    return replace(tiny.pairs(), codes=codes)
+
+
+def test_the_floor_of_the_labels_is_the_mean_over_the_first_epochs_batches():
+    plan, codes = replace(tiny.PLAN, loss="soft_chapter"), [["42731"], ["486"]] * 32
+    drawn = [[codes[r] for r in rows] for rows in training.batches(64, plan, 0)]
+    floors = [hierarchical.soft_chapter_floor(hierarchical.chapters(batch)) for batch in drawn]
+    assert training.label_floor(labelled(codes), plan) == pytest.approx(np.mean(floors))
+    assert training.label_floor(tiny.pairs(), tiny.PLAN) == 0.0
+
+
+@pytest.mark.parametrize("loss", ["soft_chapter", "himulcon"])
+def test_lookups_that_missed_stop_the_run_before_its_first_step(tmp_path, loss):
+    plan = replace(tiny.PLAN, loss=loss)
+    for codes, missed in (([[]] * 64, 64), ([["42731"]] * 20 + [[]] * 44, 44), ([], 64)):
+        with pytest.raises(ValueError, match=rf"{missed} of 64 label lookups missed.* the loss is InfoNCE"):
+            train(tmp_path, plan, pairs=labelled(codes))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("loss", ["soft_chapter", "himulcon"])
+def test_hierarchical_losses_train_and_resume(tmp_path, loss):
+    plan = replace(tiny.PLAN, loss=loss, temperature=0.07, epochs=2)
+    pairs = labelled([["42731"], ["4271"], ["486"], []] * 16)
+    _, history = train(tmp_path / "a", plan, pairs=pairs)
+    values = [row["loss"] for row in history if "loss" in row]
+    assert values[-1] < values[0] and min(values) > training.label_floor(pairs, plan)
+
+
+def test_full_fine_tuning_moves_every_weight_and_the_base_can_be_had_back(tmp_path):
+    found = tiny.encoder(adapter=False, base_dropout=0.0)
+    before = {n: p.detach().clone() for n, p in found.model.named_parameters()}
+    whole = encoders.with_model(found, lora.whole(found.model))
+    history = training.train(whole, tiny.pairs(), replace(tiny.PLAN, learning_rate=1e-3), tmp_path, progress=False)
+    losses = [row["loss"] for row in history]
+    assert losses[-1] < losses[0]
+    tuned = {n: p.detach().clone() for n, p in found.model.named_parameters()}
+    still = [n for n, p in tuned.items() if torch.equal(p, before[n])]
+    assert set(still) <= {"pooler.dense.weight", "pooler.dense.bias"}  # no gradient reaches what pooling leaves out
+    for weight in (0.0, 0.25, 1.0):
+        with lora.weighted(found.model, weight):
+            for name, parameter in found.model.named_parameters():
+                torch.testing.assert_close(parameter, before[name] + weight * (tuned[name] - before[name]))
+    assert all(torch.equal(p, tuned[n]) for n, p in found.model.named_parameters())
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
