@@ -41,6 +41,12 @@ def texts():
     return [place(file) for file in files]
 
 
+def learnt_from(wildcards):
+    """Return what a run is trained on: books, or clinical notes."""
+    clinical = "temporal" in PROFILE.runs[wildcards.run].get("pairs", [])
+    return rules.notes.output if clinical else rules.corpus.output
+
+
 def kernel(stem):
     return PROFILE.kernel.get(stem, PROFILE.kernel.get("default", "python3"))
 
@@ -56,6 +62,7 @@ A = place(paths.artifacts(PROFILE.name))
 RUNS = list(PROFILE.runs)
 HALF = max(1, workflow.cores // 2)  # two notebooks side by side do half as much again as one on all cores
 MTEB = settings.check("04_mteb", PROFILE.notebooks["04_mteb"])
+MIMIC = settings.check("05_mimic", PROFILE.notebooks["05_mimic"])
 RECORDS = {stem: [f"{A}/results/{name}" for name in names] for stem, names in publish.records(PROFILE).items()}
 PAGES = [place(path) for path in [*paths.BOOK.glob("*.*"), *paths.BOOK.glob("_static/*"), paths.ROOT / "_config.yml"]]
 
@@ -88,11 +95,27 @@ rule corpus:
         " --profile {PROFILE.name} --record {output.records:q}"
 
 
+rule notes:
+    # Not an output: restricted/, which holds what no log of a workflow should name.
+    input:
+        sources("01_notes"),
+        [place(path) for path in sorted((paths.MANIFESTS / "clinical").rglob("*.*"))],
+    output:
+        notebook=f"{A}/executed/01_notes.ipynb",
+        records=f"{A}/results/notes.all.json",
+    params:
+        conditions=conditions("01_notes"),
+    threads: HALF
+    shell:
+        "{sys.executable:q} -m cardioembed_lib.runner notebooks/01_notes.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name} --record {output.records:q}"
+
+
 rule train:
     # Not an output: runs/<run>/checkpoint, so that a killed training goes on where it stopped.
     input:
         sources("02_train"),
-        rules.corpus.output,
+        learnt_from,
     output:
         notebook=f"{A}/executed/02_train.{{run}}.ipynb",
         records=f"{A}/results/train.{{run}}.json",
@@ -146,6 +169,25 @@ rule mteb:
         " --profile {PROFILE.name} {params.records:q}"
 
 
+rule mimic:
+    input:
+        sources("05_mimic"),
+        rules.notes.output,
+        expand(rules.train.output, run=[*MIMIC.runs, *([MIMIC.textbook] if MIMIC.textbook else [])]),
+    output:
+        notebook=f"{A}/executed/05_mimic.ipynb",
+        records=RECORDS["05_mimic"],
+    params:
+        conditions=conditions("05_mimic"),
+        records=lambda wildcards, output: [f"--record={record}" for record in output.records],
+    threads: HALF
+    resources:
+        gpu=int(kernel("05_mimic") != "python3"),
+    shell:
+        "{sys.executable:q} -m cardioembed_lib.runner notebooks/05_mimic.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name} {params.records:q}"
+
+
 rule report:
     input:
         sources("06_report"),
@@ -153,6 +195,7 @@ rule report:
         expand(rules.train.output, run=RUNS),
         rules.retrieval.output,
         rules.mteb.output,
+        rules.mimic.output,
         [place(path) for path in sorted((paths.MANIFESTS / "claims").glob("*.yaml"))],
     output:
         notebook=f"{A}/executed/06_report.ipynb",

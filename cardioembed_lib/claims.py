@@ -16,7 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cardioembed_lib import arithmetic_paper, arithmetic_peers, arithmetic_study, paths, records, settings, substitutes
+from cardioembed_lib import (
+    arithmetic_paper,
+    arithmetic_peers,
+    arithmetic_study,
+    note_substitutes,
+    paths,
+    records,
+    settings,
+    substitutes,
+)
 from cardioembed_lib import ledger as files
 from cardioembed_lib.arithmetic import Check
 from cardioembed_lib.ledger import Claim
@@ -156,7 +165,8 @@ def _verdict(
     finding = findings.get(claim.tests)
     if finding:
         holds, ours, link = finding
-        said = f"{'Holds' if holds else 'Does not hold'} on open texts and a small model: {_property(claim.tests)}"
+        texts = "generated notes" if claim.tests in note_substitutes.PROPERTIES else "open texts"
+        said = f"{'Holds' if holds else 'Does not hold'} on {texts} and a small model: {_property(claim.tests)}"
         applies.append((REPRODUCED if holds else NOT_REPRODUCED, said, link))
     if not applies:
         applies.append((UNCHECKED, _reason(claim), ""))
@@ -196,12 +206,16 @@ def _as_official(results: Results, task: str, claim: str) -> Finding:
     return abs(ours - official) <= NEAR, said, substitutes.BENCHMARKS
 
 
-SUBSTITUTES: dict[str, Callable[[Results], Finding]] = substitutes.PROPERTIES | {
-    f"official_{task.lower()}": partial(
-        _as_official, task=task, claim=f"official.minilm.all-MiniLM-L6-v2.{task}.{metric}"
-    )
-    for task, metric in (("BIOSSES", "spearman"), ("SciFact", "ndcg_at_10"), ("NFCorpus", "ndcg_at_10"))
-}
+SUBSTITUTES: dict[str, Callable[[Results], Finding]] = (
+    substitutes.PROPERTIES
+    | note_substitutes.PROPERTIES
+    | {
+        f"official_{task.lower()}": partial(
+            _as_official, task=task, claim=f"official.minilm.all-MiniLM-L6-v2.{task}.{metric}"
+        )
+        for task, metric in (("BIOSSES", "spearman"), ("SciFact", "ndcg_at_10"), ("NFCorpus", "ndcg_at_10"))
+    }
+)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def training(histories: Mapping[str, Sequence[Mapping]]) -> tuple[Figure, pl.Dat
             for ax, column, marker in zip(axes, ("loss", "dev_mrr"), ("", "o"), strict=True):
                 part = drawn.filter((pl.col("run") == run) & pl.col(column).is_not_null())
                 ax.plot(part["step"], part[column], color=colour, lw=1.2, marker=marker, ms=4, label=run)
-        axes[0].set(xlabel="step", ylabel="InfoNCE loss, nats")
+        axes[0].set(xlabel="step", ylabel="training loss, nats")
         axes[1].set(xlabel="step", ylabel="MRR on dev")
         axes[1].legend(fontsize=8, frameon=False)
     plt.close(fig)

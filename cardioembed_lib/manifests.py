@@ -1,13 +1,14 @@
 """Where does a text come from, and which files is it? Manifests: load, check, fetch, seal.
 
-A manifest is ``data_manifests/{sources,benchmarks}/NAME.yaml``; its sidecar ``NAME.sha256`` lists the files in reading
-order. Every field is explained in ``data_manifests/README.md``.
+A manifest is ``data_manifests/{sources,benchmarks,clinical}/NAME.yaml``; its sidecar ``NAME.sha256`` lists the files in
+reading order. Every field is explained in ``data_manifests/README.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -19,17 +20,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cardioembed_lib import archives, paths
 
-ROOMS = ("sources", "benchmarks")
+ROOMS = ("sources", "benchmarks", "clinical")
+TABLES = ("ADMISSIONS", "DIAGNOSES_ICD", "D_ICD_DIAGNOSES", "NOTEEVENTS", "PATIENTS")  # of MIMIC-III, what is read
 PATTERNS = {
     **{"cnxml": ("index.cnxml",), "markdown": ("*.md",), "text": ("*.txt",), "medquad": ("*.xml",)},
     **{"beir": ("corpus.jsonl", "queries.jsonl", "qrels/*.tsv"), "pairs": ("*.tsv",)},
+    "mimic3": tuple(f"{name}.csv{end}" for table in TABLES for name in (table, table.lower()) for end in ("", ".gz")),
 }
 SEAL = "run `python -m cardioembed_lib.manifests seal {}`"
 
 Text = Annotated[str, Field(min_length=1)]
 SafePath = Annotated[str, Field(pattern=rf"^{archives.SAFE_PATH}\Z")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
-Notebook = Literal["01_corpus", "02_train", "03_retrieval", "04_mteb", "05_mimic", "06_report"]
+Notebook = Literal["01_corpus", "01_notes", "02_train", "03_retrieval", "04_mteb", "05_mimic", "06_report"]
 
 
 class Source(BaseModel):
@@ -39,8 +42,8 @@ class Source(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: Text
-    role: Literal["corpus", "benchmark"]
-    format: Literal["cnxml", "markdown", "text", "medquad", "beir", "pairs"]
+    role: Literal["corpus", "benchmark", "clinical"]
+    format: Literal["cnxml", "markdown", "text", "medquad", "beir", "pairs", "mimic3", "generated"]
     licence: Text
     access: Literal["open", "registered", "private", "restricted"]
     source: Url | None = None
@@ -58,7 +61,10 @@ class Source(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Source:
-        if self.path is None and not (self.source and self.revision and self.files):
+        if self.format == "generated" and (self.path or self.files or self.archive):
+            raise ValueError("a source of format 'generated' has no files: take out `path`, `files` and `archive`")
+        given = self.path or (self.source and self.revision and self.files)
+        if not (given or self.format == "generated" or _readers_own(self)):
             raise ValueError("give `path` (a local folder), or `source`, `revision` and `files` (a .sha256 sidecar)")
         github = (self.source or "").startswith("https://github.com/")
         if github and not re.fullmatch("[0-9a-f]{40}", self.revision or ""):
@@ -99,13 +105,18 @@ def documents(source: Source) -> list[str]:
 def fetch(source: Source) -> Path:
     """Return the folder of the source, every listed file there and of the right SHA-256.
 
-    Order: ``path``; ``$CARDIOEMBED_MIRROR/<folder>``; an earlier download; else the archive is downloaded.
+    Order: ``path``; ``$CARDIOEMBED_MIRROR/<folder>``; an earlier download; else the archive is downloaded. A restricted MIMIC-III
+    without ``path`` and ``files`` is where ``CARDIOEMBED_MIMIC`` says.
 
     Raises:
-        FileNotFoundError: a file is missing, or the archive cannot be reached.
+        FileNotFoundError: a file is missing, or the archive cannot be reached; a generated source has no files.
         ValueError: a file's SHA-256 is not the listed one, or a local file is not listed.
         OSError: the disk is full.
     """
+    if source.format == "generated":
+        raise FileNotFoundError(f"{source.name} has no files to fetch; notebooks/01_notes.ipynb generates its notes")
+    if _readers_own(source):
+        return clinical_folder(source)
     listed, mirror, cache = _listed(source), paths.mirror(), _cache(source)
     if source.path is not None:
         folder, remedy = _local(source), f"{SEAL.format(source.name)} if the change is meant"
@@ -120,6 +131,29 @@ def fetch(source: Source) -> Path:
         if not cache.is_dir():
             return _download(source, cache)
     archives.verify(folder, listed, remedy)
+    return folder
+
+
+def clinical_folder(source: Source) -> Path:
+    """Return the folder of MIMIC-III's tables: what ``fetch`` finds, or ``$CARDIOEMBED_MIMIC``, a reader's own copy.
+
+    Raises:
+        FileNotFoundError: the variable is not set, or is no folder; and as for ``fetch``.
+        ValueError: the source is not of format ``mimic3``; and as for ``fetch``.
+    """
+    if source.format != "mimic3":
+        raise ValueError(f"{source.name} is of format {source.format!r}; only 'mimic3' has MIMIC-III's tables")
+    if not _readers_own(source):
+        return fetch(source)
+    advice = "set CARDIOEMBED_MIMIC to the folder of its tables (data_manifests/README.md, 'Your own MIMIC-III')"
+    value = os.environ.get("CARDIOEMBED_MIMIC")
+    if not value:
+        raise FileNotFoundError(
+            f"{source.name} is for those whom PhysioNet has given access ({source.source}); {advice}"
+        )
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"CARDIOEMBED_MIMIC is {value}, which is not a folder; {advice}")
     return folder
 
 
@@ -187,7 +221,7 @@ def _near(word: str, known: Iterable[str]) -> str:
 
 def _listed(source: Source) -> dict[str, str | None]:
     """Return SHA-256 by relative path in reading order; ``None`` where a local source has no sidecar."""
-    listed = _sidecar(source) if source.files else dict.fromkeys(_found(source))
+    listed = _sidecar(source) if source.files else dict.fromkeys(_found(source) if source.path is not None else ())
     unknown = [path for path in source.cardiology if path not in listed] if source.cardiology != "all" else []
     if unknown:
         near = _near(unknown[0], listed)
@@ -215,11 +249,16 @@ def _local(source: Source) -> Path:
 def _found(source: Source) -> list[str]:
     """Return the files of the source's format below its local folder, sorted."""
     folder, patterns = _local(source), PATTERNS[source.format]
-    found = sorted(file.relative_to(folder).as_posix() for pattern in patterns for file in folder.rglob(pattern))
+    found = sorted({file.relative_to(folder).as_posix() for pattern in patterns for file in folder.rglob(pattern)})
     if found := [path for path in found if "/." not in f"/{path}"]:  # a hidden folder holds an editor's copies
         return found
     wanted = ", ".join(patterns)
     raise FileNotFoundError(f"{folder} holds no {wanted}; put the texts there, or correct {source.name}.yaml")
+
+
+def _readers_own(source: Source) -> bool:
+    """Return whether it is a MIMIC-III that nobody but its reader can place: restricted, with neither folder nor list."""
+    return source.format == "mimic3" and source.access == "restricted" and source.path is None and source.files is None
 
 
 def _cache(source: Source) -> Path:

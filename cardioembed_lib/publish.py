@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-from cardioembed_lib import executed, paths, runs, settings
+from cardioembed_lib import executed, paths, privacy, runs, settings
 from cardioembed_lib.settings import Profile
 
 GENERATED = ("executed", "results", "tables", "figures", "mteb")
@@ -38,13 +38,22 @@ def records(profile: Profile) -> dict[str, list[str]]:
     mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
     found = {
         "01_corpus": ["corpus.all"],
+        "01_notes": ["notes.all"],
         "02_train": [f"train.{run}" for run in profile.runs],
         "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
         + [f"comparison.{recipe}" for recipe in runs.recipes(retrieval.runs)],
         "04_mteb": [f"mteb.{model}" for model in _models(mteb)]
         + [f"forgetting.{recipe}" for recipe in runs.recipes(mteb.runs)],
+        "05_mimic": [f"mimic.{model}" for model in _encoders(profile)] + ["effects.all"],
     }
     return {stem: [f"{name}.json" for name in names] for stem, names in found.items()}
+
+
+def _encoders(profile: Profile) -> list[str]:
+    """Return what 05 measures: the floor and every encoder, or the base's record that says why nothing was."""
+    p = settings.check("05_mimic", profile.notebooks["05_mimic"])
+    studied = settings.check("01_notes", profile.notebooks["01_notes"]).source
+    return ["bm25", *p.encoders] if studied else [p.base]
 
 
 def _models(parameters: settings.Retrieval | settings.Mteb) -> list[str]:
@@ -52,9 +61,16 @@ def _models(parameters: settings.Retrieval | settings.Mteb) -> list[str]:
 
 
 def assemble(name: str) -> Path:
-    """Return ``artifacts/<profile>/book``: the book's pages with this profile's notebooks, records, tables and figures."""
+    """Return ``artifacts/<profile>/book``: the book's pages with this profile's notebooks, records, tables and figures.
+
+    Raises:
+        FileNotFoundError: something is missing.
+        ValueError: a file holds restricted text, ids or arrays. The folder is as before then.
+    """
     profile, made = settings.profile(name), paths.artifacts(name)
     _refuse_missing(profile, made)
+    pages = [file for file in privacy.files([paths.BOOK]) if file.relative_to(paths.BOOK).parts[0] not in GENERATED]
+    privacy.gate(name).refuse([*pages, *_evidence(profile, made)])
     folder = made / "book"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(paths.BOOK, folder, ignore=shutil.ignore_patterns("_build", "_config.yml", *GENERATED))
@@ -69,8 +85,8 @@ def evidence(name: str) -> list[Path]:
 
     Raises:
         FileNotFoundError: something is missing.
-        ValueError: a notebook was executed from older code, a file names a folder of a machine, or a run left over from
-            earlier is still among the records. Nothing is written then.
+        ValueError: a notebook was executed from older code, a file names a folder of a machine or holds restricted text,
+            or a run left over from earlier is still among the records. Nothing is written then.
     """
     profile, made = settings.profile(name), paths.artifacts(name)
     _refuse_missing(profile, made)
@@ -83,8 +99,10 @@ def evidence(name: str) -> list[Path]:
         adapter = made / "runs" / run / "adapter"
         files = [(file, file.relative_to(adapter)) for file in _files(adapter)]
         targets[paths.ADAPTERS / f"{name}.{run}"] = files
-    for source, _ in (pair for files in targets.values() for pair in files):
+    sources = [source for files in targets.values() for source, _ in files]
+    for source in sources:
         _refuse_paths(source)
+    privacy.gate(name).refuse(sources)
     for folder, files in targets.items():
         aside = folder.with_name(f".{folder.name}.aside")
         shutil.rmtree(aside, ignore_errors=True)

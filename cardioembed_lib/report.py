@@ -134,6 +134,15 @@ def pair_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def note_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return patients, admissions, notes and pairs of the clinical study, a row a split; none where it was not run."""
+    kind = "generated notes" if record["params"].get("generated_notes") else "notes"
+    return [
+        {"split": split, **{kind if name == "notes" else name: n for name, n in counts.items()}}
+        for split, counts in record["counts"].get("splits", {}).items()
+    ]
+
+
 def retrieval_rows(results: Mapping[str, Mapping], task: str) -> list[dict[str, Any]]:
     """Return one task's metrics, a row a model, floors first; MRR with its 95 % interval."""
     rows = []

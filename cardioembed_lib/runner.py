@@ -1,7 +1,7 @@
 """How does one notebook become one executed notebook, or nothing at all?
 
 ``python -m cardioembed_lib.runner NOTEBOOK OUTPUT`` runs it through papermill. Parameters and kernel are checked before
-anything starts; the output is written aside and moved once every cell has run.
+anything starts; the output is written aside and moved once every cell has run and the privacy gate has seen it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from cardioembed_lib import executed, paths, settings
+from cardioembed_lib import executed, paths, privacy, settings
 
+BAR = re.compile(r"[\r\n]*[^\r\n|%]{0,40}\d{1,3}%\|[^\r\n|]{0,200}\|[^\r\n|]{0,60}[\r\n]*")
 BAR_SECONDS = 10.0  # how often a progress bar shows itself where nobody sees it move (a log file, CI)
 
 
@@ -52,8 +53,28 @@ class Bars:
         self.stream.flush()
 
 
+class Guarded:
+    """A kernel's stream as others may see it: once a profile's notes are known to the privacy gate, progress bars alone."""
+
+    def __init__(self, bars: Bars, profile: str) -> None:
+        self.bars, self.profile = bars, profile
+
+    def write(self, text: str) -> None:
+        """Write everything while nothing restricted was read, and after that what is a bar and gives nothing away."""
+        known = privacy.gate(self.profile)
+        for piece in [text] if known.empty else BAR.findall(text):
+            if known.censor(piece) == piece:
+                self.bars.write(piece)
+
+    def flush(self) -> None:
+        """Flush the stream behind."""
+        self.bars.flush()
+
+
 def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, records: Sequence[Path] = ()) -> None:
     """Run a notebook and write it, executed, to ``output``; a failed run leaves ``<output>.failed.ipynb`` and no record.
+
+    Where the profile has restricted texts, the failed notebook lies in its folder ``restricted``, and no message holds them.
 
     Args:
         notebook: one of ``notebooks/``.
@@ -64,35 +85,43 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
 
     Raises:
         ValueError: an unknown parameter, a wrong value, an unknown kernel, or a machine's folder in an output.
-        RuntimeError: a cell failed, or the kernel died; names notebook, cell and error.
+        RuntimeError: a cell failed, the kernel died, or the privacy gate refused what it made; names notebook and cell.
     """
-    settings.check(notebook.stem, given)
+    profile = settings.check(notebook.stem, given).profile
     if kernel not in (known := KernelSpecManager().find_kernel_specs()):
         raise ValueError(
             f"no Jupyter kernel {kernel!r}; {settings.near_miss(kernel, known)}; to register a Python, run with it: "
             f"python -m ipykernel install --user --name {kernel}"
         )
     output = output.absolute()
-    partial, failed = output.with_suffix(".partial.ipynb"), output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    for old in (failed, *records):
+    partial = _room(profile, output) / f"{output.stem}.partial.ipynb"
+    for old in (*(room / f"{output.stem}.failed.ipynb" for room in (partial.parent, output.parent)), *records):
         old.unlink(missing_ok=True)
     try:
-        _execute(notebook.absolute(), partial, given, kernel)
+        _execute(notebook.absolute(), partial, given, kernel, profile)
         shown = executed.clean(nbformat.read(partial, as_version=4))
         if given.get("run"):
             shown.cells[0].source = shown.cells[0].source.replace("\n", f": {given['run']}\n", 1)  # the book's sidebar
         nbformat.write(shown, partial)
+        made = [partial, *(record for record in records if record.is_file())]
+        privacy.gate(profile).refuse(made, "neither notebook nor records are kept")
         partial.replace(output)
     except BaseException as error:
         for record in records:
             record.unlink(missing_ok=True)
         if isinstance(error, (RuntimeError, ValueError)):
+            failed = _room(profile, output) / f"{output.stem}.failed.ipynb"
             partial.replace(failed)
             raise RuntimeError(f"{notebook.name} failed: {error}; to read it: {failed}") from None
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _room(profile: str, output: Path) -> Path:
+    """Return where an unfinished or failed notebook lies: beside the output, or among the restricted texts it may show."""
+    return output.parent if privacy.gate(profile).empty else paths.restricted(profile).absolute()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,8 +169,8 @@ def _value(text: str) -> Any:
         return text
 
 
-def _execute(notebook: Path, partial: Path, given: Mapping[str, Any], kernel: str) -> None:
-    """Run a notebook into ``partial``, showing each cell's name and what it prints; a failure names the cell."""
+def _execute(notebook: Path, partial: Path, given: Mapping[str, Any], kernel: str, profile: str) -> None:
+    """Run a notebook into ``partial``, showing each cell's name and what it may print; a failure names the cell."""
     step = ""
 
     def announce(cell: NotebookNode, cell_index: int) -> None:
@@ -157,14 +186,15 @@ def _execute(notebook: Path, partial: Path, given: Mapping[str, Any], kernel: st
             dict(given),
             kernel_name=kernel,
             progress_bar=False,
-            stdout_file=Bars(sys.stdout),
-            stderr_file=Bars(sys.stderr),
+            stdout_file=Guarded(Bars(sys.stdout), profile),
+            stderr_file=Guarded(Bars(sys.stderr), profile),
             cwd=paths.ROOT,
             on_cell_start=announce,
             extra_arguments=["--log-level=40"],  # not the kernel's notice that it speaks to this process over TCP
         )
     except PapermillExecutionError as error:
-        raise RuntimeError(f"cell {step!r}: {error.ename}: {error.evalue}") from None
+        said = privacy.gate(profile).censor(f"{error.ename}: {error.evalue}")
+        raise RuntimeError(f"cell {step!r}: {said}") from None
     except DeadKernelError:
         raise RuntimeError(f"cell {step!r}: the kernel died; out of memory is the usual reason") from None
 

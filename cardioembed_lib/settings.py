@@ -125,12 +125,19 @@ class Mimic(Parameters):
     runs: list[Name]
     models: list[Name]
     service: Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
-    service_model: str
+    service_model: Annotated[str, Field(pattern=r"^[\w.-]*$")]
+    service_key: Annotated[str, Field(pattern=r"^\w*$")]
     max_length: Annotated[int, Field(ge=8)]
     codes: Count
     sampled: Annotated[int, Field(ge=10)]
     draws: Annotated[int, Field(ge=10)]
     seed: int
+
+    @property
+    def encoders(self) -> list[str]:
+        """Return the encoders that all see the same notes: base, textbook run, runs on notes, other models, a service."""
+        names = [self.base, self.textbook, *self.runs, *self.models, self.service_model if self.service else ""]
+        return list(dict.fromkeys(name for name in names if name))
 
 
 class Report(Parameters):

@@ -256,9 +256,13 @@ def official(ledger: Mapping[str, Any], base: str) -> dict[str, float]:
     return {key.removeprefix(head).split(".")[0]: c.value / 100 for key, c in ledger.items() if key.startswith(head)}
 
 
-def without_grid(training: Mapping[str, Mapping]) -> dict[str, Mapping]:
-    """Return the runs that are no cells of the ablation."""
-    return {run: record for run, record in training.items() if not run.startswith(GRID)}
+def on_books(training: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """Return the runs on textbooks that are no cells of the ablation."""
+    return {
+        run: record
+        for run, record in training.items()
+        if not run.startswith(GRID) and "temporal" not in record.get("params", {}).get("pairs", [])
+    }
 
 
 def grid_cells(training: Mapping[str, Mapping], metric: str) -> list[dict[str, Any]]:

@@ -15,11 +15,34 @@ from cardioembed_lib import executed, paths, settings
 
 ROOT = paths.ROOT
 ORDER = [  # a module may import those before it only
-    *("paths", "settings", "archives", "manifests", "blocks", "cnxml", "markdown", "readers", "cleaning", "shingles"),
-    *("corpus", "metrics", "search", "pairs", "pooling", "losses", "lora", "encoder", "export", "training", "tasks"),
-    *("similarity", "mteb_tasks", "mteb_models", "forgetting", "records", "runs", "arithmetic", "arithmetic_paper"),
-    *("arithmetic_study", "arithmetic_peers", "substitutes", "ledger", "claims", "evaluation", "report"),
-    *("claims_text", "claims_page", "study_tables", "figures", "study_figures", "executed", "runner", "publish"),
+    *("paths", "settings", "fingerprints", "identifiers", "wrappings", "artefacts", "gate", "privacy"),
+    *("archives", "manifests", "blocks", "cnxml", "markdown", "readers", "cleaning", "shingles"),
+    *("corpus", "metrics", "search", "pairs", "icd9", "mimic_tables", "mimic", "phrases", "cohort", "stays", "notes"),
+    *("pooling", "losses", "hierarchical", "lora", "encoder", "remote", "export", "training", "tasks"),
+    *("recall", "clinical", "clusters"),
+    *("similarity", "mteb_tasks", "mteb_models", "forgetting", "records", "runs", "note_study", "note_measures"),
+    *("arithmetic", "arithmetic_paper"),
+    *(
+        "arithmetic_study",
+        "arithmetic_peers",
+        "substitutes",
+        "note_substitutes",
+        "ledger",
+        "claims",
+        "evaluation",
+        "report",
+    ),
+    *(
+        "claims_text",
+        "claims_page",
+        "study_tables",
+        "note_tables",
+        "figures",
+        "study_figures",
+        "note_figures",
+        "executed",
+    ),
+    *("runner", "publish"),
 ]
 SOURCES = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 EVIDENCE = sorted((paths.BOOK / "executed").glob("*.ipynb"))

@@ -127,7 +127,7 @@ def test_the_ablation_shows_mean_and_spread_of_the_seeds_and_leaves_other_runs_o
     shown = rows.grid_rows(training)
     assert shown[0] == {"data": "25%", "loss": "infonce", "MRR, r = 8": "0.600", "separation, r = 8": "0.300"}
     assert shown[1]["MRR, r = 8"] == "0.300 ± 0.141"
-    assert list(rows.without_grid(training)) == ["seed17"]
+    assert list(rows.on_books(training)) == ["seed17"]
     assert rows.grid_rows({"seed17": {}}) == []
 
 

@@ -1,0 +1,229 @@
+"""How do the records of the notes' study become tables? Rows for ``report.table``; every header says whose notes they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cardioembed_lib.recall import GROUPS, KS
+from cardioembed_lib.report import label
+
+FORMS = {"published": "as published", "corrected": "query taken out", "other_patients": "other patients only"}
+TITLES = {
+    "query_in_pool": "query in the pool",
+    "row_split": "split by rows",
+    "soft_chapter": "one-hot targets",
+    "himulcon": "no levels",
+}
+
+QUOTED = (
+    *("patients", "notes", "ceiling", "source", "pool_1", "pool_10", "rows", "rows_low", "rows_high", "bm25_10"),
+    *("labels", "labels_low", "labels_high"),
+)
+LABELLED = {"": "difference", "_low": "low", "_high": "high"}
+
+
+def kind(results: Mapping[str, Mapping]) -> str:
+    """Return "generated notes" where they are, else "notes": the first words of every table's header."""
+    return "generated notes" if any(r["params"].get("generated_notes") for r in results.values()) else "notes"
+
+
+def run(results: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """Return the records that were run, encoders after floors, in the order of their names within."""
+    done = {model: r for model, r in results.items() if r["status"] == "run"}
+    order = {model: i for i, model in enumerate(next(iter(done.values()))["params"]["order"])} if done else {}
+    return dict(sorted(done.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def reasons(results: Mapping[str, Mapping]) -> list[dict[str, str]]:
+    """Return why a record was not run, a row a record."""
+    return [{"model": m, "not run, because": r["reason"]} for m, r in results.items() if r["status"] == "not run"]
+
+
+def recall_rows(results: Mapping[str, Mapping], group: str) -> list[dict[str, Any]]:
+    """Return recall@k of the next note, a row an encoder and form, in per cent with the interval of k = 10.
+
+    Args:
+        results: model to its record ``mimic.<model>``.
+        group: ``seen`` or ``unseen`` patients.
+    """
+    rows = []
+    for model, record in run(results).items():
+        found = record["metrics"]["recall"].get(group, {})
+        for form, words in FORMS.items() if found else ():
+            one = found[form]
+            rows.append(
+                {
+                    f"{kind(results)}, {group} patients": label(model),
+                    "pool": words,
+                    **{f"@{k}": f"{100 * one[f'recall_at_{k}']:.1f}" for k in KS},
+                    "95 % of @10": f"{100 * one['recall_at_10_low']:.1f} to {100 * one['recall_at_10_high']:.1f}",
+                }
+            )
+    return rows
+
+
+def ceiling_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return what the published form allows at best and chance at least, a row a group of patients."""
+    done = run(results)
+    encoders = [r for r in done.values() if "auroc" in r["metrics"]]
+    if not encoders:
+        return []
+    first = encoders[0]
+    return [
+        {
+            kind(results): f"{group} patients",
+            **{name: first["counts"][group][name] for name in ("queries", "candidates", "patients")},
+            "queries in their own pool": f"{100 * found['effective_k']:.1f} %",
+            **{f"ceiling @{k}": f"{100 * found['published'][f'ceiling_at_{k}']:.1f}" for k in KS[:2]},
+            **{f"chance @{k}": f"{100 * found['corrected'][f'random_at_{k}']:.2f}" for k in (1, 10)},
+            "same patient's notes in the pool": f"{found['same_patient_candidates']:.1f}",
+        }
+        for group in GROUPS
+        if (found := first["metrics"]["recall"].get(group))
+    ]
+
+
+def auroc_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return macro-AUROC of the most frequent codes, a row an encoder: as published, by patients, on unseen patients."""
+    rows = []
+    for model, record in run(results).items():
+        if found := record["metrics"].get("auroc"):
+            cells = {"by rows (published)": found["rows"], "by patients": found["patients"]}
+            cells["unseen patients"] = found["patients"].get("unseen", {})
+            shown = {name: _interval(c, "macro") if c else "none" for name, c in cells.items()}
+            rows.append({kind(results): label(model), **shown, "codes": len(found["patients"]["per_code"])})
+    return rows
+
+
+def code_rows(results: Mapping[str, Mapping], model: str) -> list[dict[str, Any]]:
+    """Return the AUROC of each code for one encoder, the most frequent first."""
+    found = results[model]["metrics"]["auroc"] if model in run(results) else {}
+    return [
+        {
+            f"{kind(results)}, {label(model)}": code,
+            "notes": one["notes"],
+            "patients": one["patients"],
+            "by rows (published)": found["rows"]["per_code"].get(code, {}).get("auroc", "none"),
+            "by patients": one["auroc"],
+        }
+        for code, one in (found["patients"]["per_code"] if found else {}).items()
+    ]
+
+
+def silhouette_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return the silhouettes by chapter and category and their difference, a row an encoder."""
+    return [
+        {
+            kind(results): label(model),
+            **{f"by {name}": _interval(found[name], "silhouette", "+.3f") for name in ("chapter", "category")},
+            "category less chapter": _interval(found["delta"], "silhouette", "+.3f"),
+            "n": found["chapter"]["n"],
+        }
+        for model, record in run(results).items()
+        if (found := record["metrics"].get("silhouette"))
+    ]
+
+
+def effect_rows(record: Mapping[str, Any], group: str = "unseen") -> list[dict[str, Any]]:
+    """Return the sizes of the three method effects, a row an effect and encoder.
+
+    Args:
+        record: ``effects.all``.
+        group: patients whose recall@10 is shown.
+    """
+    if record["status"] != "run":
+        return []
+    notes = "generated notes" if record["params"].get("generated_notes") else "notes"
+    found = record["metrics"]
+    lines = [
+        (TITLES["query_in_pool"], model, f"recall@{k}, {group}", "published", "corrected", (m["off"], m["on"]), m, -1)
+        for model, groups in found["query_in_pool"].items()
+        for k in (1, 10)
+        if (m := groups.get(group, {}).get(f"at_{k}"))
+    ]
+    lines += [
+        (TITLES["row_split"], model, "macro-AUROC", "by rows", "by patients", (m["rows"], m["patients"]), m, 1)
+        for model, m in found["row_split"].items()
+    ]
+    lines += [
+        (
+            TITLES.get(loss, loss),
+            loss,
+            measure.replace("_", " "),
+            "InfoNCE",
+            "labels at work",
+            (m["off"], m["on"]),
+            m,
+            -1,
+        )
+        for loss, measures in found["one_hot_targets"].items()
+        for measure, m in measures.items()
+    ]
+    return [
+        {
+            f"effect, {notes}": title,
+            "encoder or loss": label(who),
+            "measure": what,
+            "switched on": f"{values[0]:.3f} ({on})",
+            "switched off": f"{values[1]:.3f} ({off})",
+            "difference": _signed(sign * m["difference"]),
+            "95 %": " to ".join(map(_signed, sorted((sign * m["low"], sign * m["high"])))),
+        }
+        for title, who, what, on, off, values, m, sign in lines
+    ]
+
+
+def floor_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return where each run on notes began and ended, and the floor its labels set, in nats."""
+    return [
+        {
+            "run": run,
+            "loss": record["params"]["loss"],
+            "steps": record["counts"]["steps"],
+            "first": record["metrics"]["loss_first"],
+            "last": record["metrics"]["loss_last"],
+            "floor": record["metrics"]["loss_floor"],
+            "MRR on dev, before": record["metrics"]["dev_mrr_base"],
+            "after": record["metrics"]["dev_mrr_best"],
+        }
+        for run, record in training.items()
+        if record["params"]["pairs"] == ["temporal"]
+    ]
+
+
+def numbers(
+    record: Mapping[str, Any], results: Mapping[str, Mapping], effects: Mapping[str, Any], base: str
+) -> dict[str, Any]:
+    """Return the numbers of the notes' study that the book quotes in its text; "not run" for each where it was not.
+
+    Args:
+        record: ``notes.all``.
+        results: ``mimic.<model>``.
+        effects: ``effects.all``.
+        base: whose effects are quoted.
+    """
+    found: dict[str, Any] = dict.fromkeys((f"notes_{name}" for name in QUOTED), "not run")
+    found["notes_kind"] = kind(results)
+    if effects["status"] != "run":
+        return found
+    counts, ceiling = effects["counts"], results[base]["metrics"]["recall"]["unseen"]["published"]
+    found |= {f"notes_{name}": counts[name] for name in ("patients", "notes")}
+    found |= {"notes_ceiling": 100 * ceiling["ceiling_at_1"], "notes_source": record["params"]["source"]}
+    pool, rows = (effects["metrics"][name][base] for name in ("query_in_pool", "row_split"))
+    found |= {f"notes_pool_{k}": -100 * pool["unseen"][f"at_{k}"]["difference"] for k in (1, 10)}
+    found |= {"notes_rows": rows["difference"], "notes_rows_low": rows["low"], "notes_rows_high": rows["high"]}
+    if words := results.get("bm25"):
+        found["notes_bm25_10"] = 100 * words["metrics"]["recall"]["unseen"]["corrected"]["recall_at_10"]
+    labels = effects["metrics"]["one_hot_targets"].get("soft_chapter", {}).get("corrected_at_10_unseen")
+    if labels:
+        found |= {f"notes_labels{end}": 100 * labels[name] for end, name in LABELLED.items()}
+    return found
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}"  # + 0.0: no minus zero
+
+
+def _interval(found: Mapping[str, float], name: str, form: str = ".3f") -> str:
+    return f"{found[name]:{form}} ({found['low']:{form}} to {found['high']:{form}})"

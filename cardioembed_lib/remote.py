@@ -1,0 +1,338 @@
+"""What vector does a model behind an OpenAI-compatible address give a text?
+
+Everything given to ``cached`` leaves this machine, so it asks first who may read the texts.
+
+Shapes: B texts, D width.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import numpy as np
+import requests
+from pydantic import BaseModel, FailFast, FiniteFloat, ValidationError
+from tqdm import tqdm
+
+SENDABLE = ("open", "registered")  # a manifest's ``access``; no other text is ever sent
+AGAIN = (429, 500, 502, 503, 504)  # answers that another try may change
+BROKEN = (
+    *(requests.ConnectionError, requests.Timeout),
+    *(requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError),
+)
+CONNECT_SECONDS = 10.0
+PATIENCE = (
+    600.0  # seconds: a service that asks for a longer wait is asked again by the reader, not by a sleeping process
+)
+ECHO = 12  # letters and digits in a row that a service's message may not share with a text, if it is to be shown
+KEY_ECHO = 4  # and characters in a row with the key: services show the ends of a refused one
+ADVICE = {
+    400: "a text longer than the model reads, or too many a request, is the usual reason; cut the texts or lower `batch`",
+    401: "the service does not take the key; correct the environment variable that `key_variable` names",
+    403: "the key may not use this model; ask its owner, or choose another `model`",
+    404: "nothing is there; correct `url` (it often ends in /v1, without /embeddings) or `model`",
+    413: "the request is too large; lower `batch`",
+    422: "the service cannot use the request; lower `batch`, or choose a `model` that embeds",
+}
+OTHERWISE = "only 200 is an answer, and redirects are not followed; correct `url`, or ask who runs the service"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A model behind an address, and how to ask it; it never holds the key.
+
+    Args:
+        model: the name that the service knows.
+        url: where the service begins: ``/embeddings`` is put behind it.
+        key_variable: environment variable that holds the key, read at use; ``None`` where the service wants no key.
+        batch: texts a request, and what a kill may cost; another size asks for all vectors again.
+        tries: requests made for one batch before giving up.
+        timeout: seconds that the service may be silent.
+        pause: seconds before the second try; doubled before each further one.
+
+    Raises:
+        ValueError: the address is none, or would show a secret in error messages or send the key unencrypted; or a number
+            is out of its range.
+
+    >>> Remote("a-model", "https://models.example.org/v1/").address
+    'https://models.example.org/v1/embeddings'
+    """
+
+    model: str
+    url: str
+    key_variable: str | None = "OPENAI_API_KEY"
+    batch: int = 64
+    tries: int = 6
+    timeout: float = 60.0
+    pause: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked."""
+        parts = urlsplit(self.url)
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError(
+                "url holds a user, a query or a fragment, which would show in messages; give only scheme, host and path, and "
+                "put the key into the environment variable that `key_variable` names"
+            )
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url is {self.url!r}; write it as https://host/v1")
+        if parts.scheme == "http" and self.key_variable is not None and not _own(parts.hostname):
+            raise ValueError(
+                f"{self.url} would send the key unencrypted; use https, or key_variable=None if it wants none"
+            )
+        low = [name for name in ("batch", "tries", "timeout") if getattr(self, name) <= 0]
+        if low or self.pause < 0:
+            name = low[0] if low else "pause"
+            raise ValueError(f"{name} is {getattr(self, name)}; it cannot be that low")
+
+    @property
+    def address(self) -> str:
+        """Where requests go."""
+        return f"{self.url.rstrip('/')}/embeddings"
+
+
+def _own(host: str) -> bool:
+    """Return whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Row(BaseModel):
+    """One vector of a reply, and which text of the request it belongs to."""
+
+    index: int
+    embedding: Annotated[list[FiniteFloat], FailFast()]
+
+
+class Reply(BaseModel):
+    """What a service answers; other fields are not read."""
+
+    data: list[Row]
+
+
+def cached(folder: Path, remote: Remote, texts: Sequence[str], *, access: str, progress: bool = False) -> np.ndarray:
+    """Return unit vectors of texts, from ``folder`` as far as the same model has been asked for the same texts before.
+
+    Each batch is kept when it arrives, so that a job that is killed loses one. No key is needed where all are known. A
+    service can put another model behind the same name: only a change of width is noticed.
+
+    Args:
+        folder: where ``<key>.npy`` files are kept, one a batch; the key covers address, model and the batch's texts.
+        remote: the model.
+        texts: B texts, none empty, each with its prompt in front if the model has one.
+        access: of the texts' manifest.
+        progress: show a bar over all texts, unless all are known.
+
+    Returns:
+        (B, D) float32, each row of length 1, in the order of ``texts``, read only; (0, 0) for no texts.
+
+    Raises:
+        ValueError: before any request: the texts may not be sent, one is empty, or the key is missing; later: the service
+            refuses, or its reply is not one finite vector a text, all of one width.
+        OSError: the service cannot be reached or stays busy; what is done is kept.
+
+    >>> here = Remote("a-model", "http://127.0.0.1:9/v1")
+    >>> cached(Path("none"), here, ["a note"], access="restricted")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: access is 'restricted': restricted text is never sent to a remote service; ...
+    """
+    _check(texts, access)
+    starts = range(0, len(texts), remote.batch)
+    files = [folder / f"{_name(remote, texts[start : start + remote.batch])}.npy" for start in starts]
+    missing = {file: start for file, start in zip(files, starts, strict=True) if not file.exists()}
+    widths = {np.load(file, mmap_mode="r").shape[1] for file in set(files) - set(missing)}
+    if missing:
+        _fill(remote, missing, texts, widths, progress)
+    _check_widths(remote, widths, folder)
+    parts = [np.load(file, mmap_mode="r") for file in files]
+    if len(parts) == 1:
+        return parts[0]
+    whole = np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+    whole.flags.writeable = False
+    return whole
+
+
+def _check(texts: Sequence[str], access: str) -> None:
+    if access not in SENDABLE:
+        raise ValueError(
+            f"access is {access!r}: restricted text is never sent to a remote service; only {' and '.join(SENDABLE)} texts "
+            "are; embed these on this machine with encoder.cached"
+        )
+    empty = [i for i, text in enumerate(texts) if not text.strip()]
+    if empty:
+        raise ValueError(
+            f"{len(empty)} of {len(texts)} texts are empty, the first at position {empty[0]}; drop them before encoding"
+        )
+
+
+def _check_widths(remote: Remote, widths: set[int], folder: Path) -> None:
+    if len(widths) > 1:
+        raise ValueError(
+            f"{remote.model} at {remote.url} gave vectors of widths {' and '.join(map(str, sorted(widths)))} for these texts; "
+            f"the service changed the model: embed all again into another folder than {folder.name}"
+        )
+
+
+def _name(remote: Remote, texts: Sequence[str]) -> str:
+    """Return the name under which the vectors of some texts are kept."""
+    return hashlib.sha256(json.dumps([remote.address, remote.model, *texts]).encode()).hexdigest()[:24]
+
+
+def _fill(remote: Remote, missing: Mapping[Path, int], texts: Sequence[str], widths: set[int], progress: bool) -> None:
+    """Ask for the missing batches, in order, and keep each; their widths are added to ``widths``."""
+    batches = {file: texts[start : start + remote.batch] for file, start in missing.items()}
+    known = len(texts) - sum(map(len, batches.values()))
+    bar = tqdm(total=len(texts), initial=known, unit="text", desc=f"embed {remote.model}", disable=not progress)
+    with requests.Session() as session, bar:
+        session.auth = _signature(remote)
+        for file, batch in batches.items():
+            state = f"{known} of {len(texts)} texts are done and kept in {file.parent.name}"
+            body = _ask(session, remote, batch, state, bar)
+            vectors = _vectors(body, len(batch), f"the reply of {remote.address}", state)
+            widths.add(vectors.shape[1])
+            _check_widths(remote, widths, file.parent)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside = file.with_suffix(".partial.npy")
+            try:
+                np.save(aside, vectors)
+                aside.replace(file)
+            finally:
+                aside.unlink(missing_ok=True)
+            known += len(batch)
+            bar.set_postfix_str("", refresh=False)
+            bar.update(len(batch))
+
+
+def _secret(remote: Remote) -> str:
+    """Return the key from the environment, "" where the service wants none."""
+    if remote.key_variable is None:
+        return ""
+    key = os.environ.get(remote.key_variable, "").strip()
+    if not re.fullmatch(r"[!-~]+", key):
+        fault = "holds a blank or a character outside ASCII" if key else "is not set"
+        raise ValueError(
+            f"the environment variable {remote.key_variable}, which should hold the key of {remote.url}, {fault}; set it, "
+            "or give key_variable=None if the service wants no key"
+        )
+    return key
+
+
+def _signature(remote: Remote) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    """Return what signs a request; a function, because a plain header would give way to a ``.netrc`` file."""
+    key = _secret(remote)
+
+    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if key:
+            request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    return sign
+
+
+def _ask(session: requests.Session, remote: Remote, texts: Sequence[str], state: str, bar: tqdm) -> bytes:
+    """Return the body of the service's good answer, asking again as long as that may help."""
+    question = {"model": remote.model, "input": list(texts), "encoding_format": "float"}
+    limits = (min(CONNECT_SECONDS, remote.timeout), remote.timeout)
+    for attempt in range(remote.tries):
+        wait = min(remote.pause * 2**attempt, PATIENCE)
+        try:
+            reply = session.post(remote.address, json=question, timeout=limits, allow_redirects=False)
+        except BROKEN as error:
+            problem = f"gave no answer ({type(error).__name__})"
+        else:
+            if reply.status_code == 200:
+                return reply.content
+            problem = f"answered {reply.status_code}{_said(reply, texts, _secret(remote))}"
+            if reply.status_code not in AGAIN:
+                advice = ADVICE.get(reply.status_code, OTHERWISE)
+                raise ValueError(f"{remote.address} {problem}; {advice}; {state}")
+            wait = max(wait, _asked_wait(reply))
+        if wait > PATIENCE or attempt + 1 == remote.tries:
+            break
+        bar.set_postfix_str(f"{problem}; waiting {wait:.0f} s")
+        time.sleep(wait)
+    more = f" and asks for {wait:.0f} s of patience" if wait > PATIENCE else ""
+    raise OSError(
+        f"{remote.address} {problem}{more} ({attempt + 1} tries); {state}; run again later to go on from there"
+    )
+
+
+def _asked_wait(reply: requests.Response) -> float:
+    """Return the seconds that a service asks to be left alone, 0 if it does not say."""
+    asked = reply.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", asked):
+        return float(asked)
+    try:
+        when = email.utils.parsedate_to_datetime(asked)
+    except (ValueError, OverflowError):
+        return 0.0
+    return (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+
+
+def _said(reply: requests.Response, texts: Sequence[str], key: str) -> str:
+    """Return the beginning of a service's own message in brackets, unless it repeats what was sent."""
+    try:
+        found = reply.json()
+    except requests.JSONDecodeError:
+        return ""
+    for field in ("error", "message", "detail"):  # one inside the other, or the message at once
+        found = found.get(field, found) if isinstance(found, dict) else found
+    if not isinstance(found, str):
+        return ""
+    hidden = _repeats(found[:1000], texts, key)
+    return " (its message is not shown: it repeats what was sent)" if hidden else f" ({found[:200]!r})"
+
+
+def _repeats(message: str, texts: Sequence[str], key: str) -> bool:
+    """Return whether a message shares a run of characters with the key, or of letters and digits with a text."""
+    if key and any(key[i : i + KEY_ECHO] in message for i in range(max(1, len(key) - KEY_ECHO + 1))):
+        return True
+    said, *sent = (re.sub(r"[\W_]+", "", words.casefold()) for words in (message, *texts))
+    if any(text in said for text in sent if 0 < len(text) < ECHO):
+        return True
+    everything = "\n".join(sent)
+    return any(said[i : i + ECHO] in everything for i in range(len(said) - ECHO + 1))
+
+
+def _vectors(body: bytes, n: int, what: str, state: str) -> np.ndarray:
+    """Return the unit vectors of a reply, in the order of the ``n`` texts of its request."""
+    try:
+        rows = sorted(Reply.model_validate_json(body).data, key=lambda row: row.index)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = f"field {'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise ValueError(
+            f"{what} is not what `/embeddings` answers ({place}{first['msg']}); correct `url` or `model`; {state}"
+        ) from None
+    if [row.index for row in rows] != list(range(n)):
+        raise ValueError(
+            f"{what} holds {len(rows)} vectors, {len({row.index for row in rows} & set(range(n)))} of them for the {n} texts "
+            f"asked for; wanted one each; lower `batch`; {state}"
+        )
+    if len(widths := {len(row.embedding) for row in rows}) > 1 or 0 in widths:
+        raise ValueError(
+            f"{what} holds vectors of widths {sorted(widths)}; wanted one width above 0; choose another `model`; {state}"
+        )
+    vectors = np.array([row.embedding for row in rows])  # (n, D) float64
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    if not largest.all():
+        raise ValueError(
+            f"{what}: the vector of text {int(np.argmin(largest))} of {n} is all zeros, so it has no direction; choose another "
+            f"`model`; {state}"
+        )
+    vectors /= largest  # so that no square is too large or too small for a float64
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
