@@ -17,10 +17,10 @@ TITLES = {
 }
 
 QUOTED = (
-    *("patients", "notes", "ceiling", "source", "pool_1", "pool_10", "rows", "rows_low", "rows_high", "bm25_10"),
+    *("kind", "source", "patients", "notes", "ceiling", "pool_1", "pool_10", "rows", "rows_low", "rows_high", "bm25_10"),
     *("labels", "labels_low", "labels_high"),
 )
-LABELLED = {"": "difference", "_low": "low", "_high": "high"}
+ENDS = {"": "difference", "_low": "low", "_high": "high"}
 
 
 def kind(results: Mapping[str, Mapping]) -> str:
@@ -195,7 +195,7 @@ def floor_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
 def numbers(
     record: Mapping[str, Any], results: Mapping[str, Mapping], effects: Mapping[str, Any], base: str
 ) -> dict[str, Any]:
-    """Return the numbers of the notes' study that the book quotes in its text; "not run" for each where it was not.
+    """Return the numbers of the notes' study that the book quotes in its text, as text; "not run" where it was not.
 
     Args:
         record: ``notes.all``.
@@ -204,20 +204,19 @@ def numbers(
         base: whose effects are quoted.
     """
     found: dict[str, Any] = dict.fromkeys((f"notes_{name}" for name in QUOTED), "not run")
-    found["notes_kind"] = kind(results)
     if effects["status"] != "run":
-        return found
-    counts, ceiling = effects["counts"], results[base]["metrics"]["recall"]["unseen"]["published"]
-    found |= {f"notes_{name}": counts[name] for name in ("patients", "notes")}
-    found |= {"notes_ceiling": 100 * ceiling["ceiling_at_1"], "notes_source": record["params"]["source"]}
+        return found | {"notes_kind": "none"}
+    counts, ceiling = effects["counts"], results[base]["metrics"]["recall"]["unseen"]["published"]["ceiling_at_1"]
+    found |= {f"notes_{name}": f"{counts[name]:,}" for name in ("patients", "notes")}
+    found |= {"notes_kind": kind(results), "notes_source": record["params"]["source"]}
+    found["notes_ceiling"] = f"{100 * ceiling:.1f}"
     pool, rows = (effects["metrics"][name][base] for name in ("query_in_pool", "row_split"))
-    found |= {f"notes_pool_{k}": -100 * pool["unseen"][f"at_{k}"]["difference"] for k in (1, 10)}
-    found |= {"notes_rows": rows["difference"], "notes_rows_low": rows["low"], "notes_rows_high": rows["high"]}
+    found |= {f"notes_pool_{k}": f"{100 * pool['unseen'][f'at_{k}']['difference']:.1f}" for k in (1, 10)}
+    found |= {f"notes_rows{end}": f"{rows[name]:+.3f}" for end, name in ENDS.items()}
     if words := results.get("bm25"):
-        found["notes_bm25_10"] = 100 * words["metrics"]["recall"]["unseen"]["corrected"]["recall_at_10"]
-    labels = effects["metrics"]["one_hot_targets"].get("soft_chapter", {}).get("corrected_at_10_unseen")
-    if labels:
-        found |= {f"notes_labels{end}": 100 * labels[name] for end, name in LABELLED.items()}
+        found["notes_bm25_10"] = f"{100 * words['metrics']['recall']['unseen']['corrected']['recall_at_10']:.1f}"
+    if labels := effects["metrics"]["one_hot_targets"].get("soft_chapter", {}).get("corrected_at_10_unseen"):
+        found |= {f"notes_labels{end}": f"{100 * labels[name]:+.1f}" for end, name in ENDS.items()}
     return found
 
 

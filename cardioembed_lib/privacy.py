@@ -182,9 +182,7 @@ def _gate(file: Path, changed: int, size: int) -> Gate:
 def _uncommon(content: dict[str, np.ndarray], with_key: Key) -> tuple[Hashes, Hashes]:
     """Return runs and lines without those that our own files have too, as common language; what was copied stays."""
     runs, lines = Hashes.of(content["runs"]), Hashes.of(content["lines"])
-    texts = (file.read_text(encoding="utf-8") for file in _ours())
-    ours = APART.join("\n".join(artefacts.strings(artefacts.parsed(text))) or text for text in texts)
-    at, run, _, line = fingerprints.found(fingerprints.folded(ours), runs, lines, with_key)
+    at, run, _, line = fingerprints.found(_ours(paths.ROOT), runs, lines, with_key)
     return (
         Hashes.of(np.setdiff1d(content["runs"], run[_short(at)])) if len(at) else runs,
         Hashes.of(np.setdiff1d(content["lines"], line)) if len(line) else lines,
@@ -200,9 +198,16 @@ def _short(at: np.ndarray) -> np.ndarray:
     return spans[stretch] <= LONGEST_IDIOM
 
 
-def _ours() -> list[Path]:
-    found = {file for pattern in OURS for file in paths.ROOT.glob(pattern)}
-    return sorted(file for file in found if not file.relative_to(paths.ROOT).as_posix().startswith(NOT_OURS))
+@lru_cache(maxsize=1)
+def _ours(root: Path) -> bytes:
+    """Return our own texts, folded, too far apart for a run to reach from one into the next."""
+    found = sorted({file for pattern in OURS for file in root.glob(pattern)})
+    texts = (
+        file.read_text(encoding="utf-8") for file in found if not file.relative_to(root).as_posix().startswith(NOT_OURS)
+    )
+    return fingerprints.folded(
+        APART.join("\n".join(artefacts.strings(artefacts.parsed(text))) or text for text in texts)
+    )
 
 
 if __name__ == "__main__":

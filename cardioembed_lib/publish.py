@@ -20,6 +20,7 @@ from cardioembed_lib.settings import Profile
 
 GENERATED = ("executed", "results", "tables", "figures", "mteb")
 HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
+WEIGHTS = ("adapter_model.safetensors", "model.safetensors")  # an adapter's, or those of a model trained as a whole
 BINARY = (".safetensors", ".png", ".npy", ".parquet")
 
 
@@ -96,6 +97,8 @@ def evidence(name: str) -> list[Path]:
         folder = paths.BOOK / ("results/" + name if target.parts[0] == "results" else target.parts[0])
         targets.setdefault(folder, []).append((source, (paths.BOOK / target).relative_to(folder)))
     for run in settings.check("03_retrieval", profile.notebooks["03_retrieval"]).runs:
+        if "temporal" in profile.runs.get(run, {}).get("pairs", []):
+            raise ValueError(f"run {run} learnt from clinical notes; what they taught is never published: take it out of 03")
         adapter = made / "runs" / run / "adapter"
         files = [(file, file.relative_to(adapter)) for file in _files(adapter)]
         targets[paths.ADAPTERS / f"{name}.{run}"] = files
@@ -175,8 +178,9 @@ def _write_readme(profile: str) -> None:
 def _refuse_missing(profile: Profile, made: Path) -> None:
     wanted = [made / "executed" / name for name in notebooks(profile)]
     wanted += [made / "results" / name for names in records(profile).values() for name in names]
-    wanted += [made / "runs" / run / "adapter" / "adapter_model.safetensors" for run in profile.runs]
     missing = [path for path in wanted if not path.is_file()]
+    trained = [paths.run(profile.name, run) / "adapter" for run in profile.runs]
+    missing += [folder for folder in trained if not any((folder / name).is_file() for name in WEIGHTS)]
     missing += [made / room for room in ("tables", "figures") if not _files(made / room)]
     if missing:
         names = ", ".join(path.relative_to(made).as_posix() for path in missing)

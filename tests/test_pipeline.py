@@ -10,7 +10,7 @@ import pytest
 import toy_tree
 from nbformat.v4 import new_code_cell
 
-from cardioembed_lib import paths, publish
+from cardioembed_lib import paths, privacy, publish
 
 EXECUTED = ["01_corpus", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "06_report"]
 RULE = re.compile(r"^(?:local)?rule (\w+):", re.M)
@@ -93,6 +93,42 @@ def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
     assert publish.main(["evidence", "toy"]) == 1
     assert f"artifacts/toy/{name}, line 1, names a folder of this machine" in capsys.readouterr().err
     assert not (finished / "book" / "results").exists() and not any((finished / "adapters").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        (
+            "tables/claims-headline.md",
+            "<!-- made -->\n| a |\n\nModerate left effusion since this morning; lasix gtt held.",
+            "line 4",
+        ),
+        ("figures/fig.csv", "subject_id,x\n10006,1\n", "a table"),
+        ("results/train.a.json", '{"text": "moderate LEFT effusion since this\\nmorning; lasix gtt held"}', "line 1"),
+        ("mteb/e.npy", "\x93NUMPY", "array"),
+    ],
+)
+def test_what_gives_a_note_away_is_neither_published_nor_assembled(finished, capsys, name, text, place):
+    privacy.remember("toy", ["Moderate left effusion since this morning; lasix gtt held."], [10_006])
+    assert publish.main(["assemble", "toy"]) == 0
+    before = listing(finished)
+    file = finished / "artifacts" / "toy" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    for what in ("assemble", "evidence"):
+        assert publish.main([what, "toy"]) == 1
+        said = capsys.readouterr().err
+        assert f"artifacts/toy/{name}, {place}" in said and "nothing was written" in said
+        assert "effusion" not in said.lower() and "10006" not in said
+    assert listing(finished) - {f"artifacts/toy/{name}"} == before - {f"artifacts/toy/{name}"}
+    assert not (finished / "book" / "results").exists()
+
+
+def test_a_page_that_quotes_a_note_is_not_assembled(finished, capsys):
+    privacy.remember("toy", ["Moderate left effusion since this morning; lasix gtt held."])
+    (finished / "book" / "data.md").write_text("# Data\n\nmoderate left effusion since this morning; lasix gtt\n")
+    assert publish.main(["assemble", "toy"]) == 1
+    assert "book/data.md, line 3: restricted text; nothing was written" in capsys.readouterr().err
 
 
 def test_a_run_left_over_from_an_earlier_profile_is_not_published(finished, capsys):

@@ -131,6 +131,69 @@ def test_a_terminated_run_leaves_nothing(project):
     assert list((project / "out").iterdir()) == []
 
 
+NOTE = "Moderate left effusion since this morning; lasix gtt held, and the family was called in."
+READ = f"from cardioembed_lib import privacy\nprivacy.remember(profile, [{NOTE!r}], [10006])"
+
+
+def failed(project):
+    return project / "artifacts" / "toy" / "restricted" / "x.failed.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("cell", "place"),
+    [
+        (f"print({NOTE!r}.upper())", "cell 'step-2', output 1"),
+        (f"{NOTE!r}.split()", "cell 'step-2', output 1"),
+        ("{'subject_id': 10006}", "cell 'step-2', output 1"),
+    ],
+)
+def test_a_notebook_that_shows_a_note_is_refused_and_kept_among_the_restricted_texts(project, capsys, cell, place):
+    record = project / "artifacts" / "toy" / "results" / "r.json"
+    write = f"p = paths.artifacts(profile) / 'results' / 'r.json'\np.parent.mkdir(parents=True, exist_ok=True)\n{cell}"
+    toy_tree.write_notebook(project, "06_report", READ, f"{write}\np.write_text('1')" if "print" in cell else cell)
+    assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
+    said = capsys.readouterr()
+    assert f"x.partial.ipynb, {place}" in said.err and "neither notebook nor records are kept" in said.err
+    assert "effusion" not in (said.err + said.out).lower() and "10006" not in said.err + said.out
+    assert list((project / "out").iterdir()) == [] and not record.exists()
+    assert failed(project).is_file() and f"to read it: {failed(project)}" in said.err
+
+
+def test_a_record_that_holds_a_note_is_refused_with_its_line(project, capsys):
+    record = project / "artifacts" / "toy" / "results" / "r.json"
+    write = f"p = paths.artifacts(profile) / 'results' / 'r.json'\np.parent.mkdir()\np.write_text('{{\\n\"a\": \"{NOTE}\"}}')"
+    toy_tree.write_notebook(project, "06_report", READ, f"{write};")
+    assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
+    assert "r.json, line 2" in capsys.readouterr().err and not record.exists()
+
+
+def test_an_error_that_quotes_a_note_is_withheld(project, capsys):
+    toy_tree.write_notebook(project, "06_report", READ, f"raise KeyError({NOTE!r})")
+    assert start(project, "06_report", "--profile", "toy") == 1
+    said = capsys.readouterr()
+    assert "failed: cell 'step-2': message withheld: it holds restricted text" in said.err
+    assert "effusion" not in said.err + said.out and failed(project).is_file()
+    toy_tree.write_notebook(project, "06_report", "1 / 0")
+    assert start(project, "06_report", "--profile", "toy") == 1
+    assert "cell 'step-1': ZeroDivisionError: division by zero" in capsys.readouterr().err
+    toy_tree.write_notebook(project, "06_report", "1")
+    assert start(project, "06_report", "--profile", "toy") == 0 and not failed(project).exists()
+
+
+def test_once_notes_were_read_only_names_of_cells_and_bars_are_seen_live(project, capsys):
+    bars = (
+        "from tqdm import tqdm\nprint('before')",
+        f"{READ}\nprint('short piece')\n[None for _ in tqdm(range(3), desc='fit')]",
+    )
+    toy_tree.write_notebook(project, "06_report", *bars)
+    assert start(project, "06_report", "--profile", "toy") == 0
+    said = capsys.readouterr()
+    assert "before" in said.out and "x · step-2" in said.out and "short piece" not in said.out + said.err
+    assert "fit: 100%" in said.err
+    shown = nbformat.read(project / "out" / "x.ipynb", as_version=4)
+    assert "short piece" in shown.cells[-1].outputs[0].text
+
+
 def test_a_progress_bar_becomes_few_lines_in_a_file(monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock) * 0.1)
