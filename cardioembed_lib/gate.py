@@ -107,7 +107,9 @@ class Gate:
                 if view is None or seen != texts:
                     leaks |= dict.fromkeys(self._in_reading(reading, texts, view is not artefacts.unnumbered))
         for passage in found:
-            leaks |= dict.fromkeys((passage.place or "a table", kind) for kind in self._in_columns(passage, is_csv))
+            by_line = {kind for place, kind in leaks if place.startswith("line ")} if not passage.place else set()
+            kinds = self._in_columns(passage, is_csv) - by_line
+            leaks |= dict.fromkeys((passage.place or "a table", kind) for kind in kinds)
         return list(leaks)
 
     def _in_reading(self, reading: list[Passage], texts: list[str], with_numbers: bool) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,19 @@ TITLES = {
 }
 
 QUOTED = (
-    *("kind", "source", "patients", "notes", "ceiling", "pool_1", "pool_10", "rows", "rows_low", "rows_high", "bm25_10"),
+    *(
+        "kind",
+        "source",
+        "patients",
+        "notes",
+        "ceiling",
+        "pool_1",
+        "pool_10",
+        "rows",
+        "rows_low",
+        "rows_high",
+        "bm25_10",
+    ),
     *("labels", "labels_low", "labels_high"),
 )
 ENDS = {"": "difference", "_low": "low", "_high": "high"}

@@ -132,16 +132,19 @@ def shortened(sentence: str, words: dict[str, str]) -> str:
 def misspelt(note: str, rng: Random) -> str:
     """Return a note with the odd word's letters swapped, dropped or doubled; masked items and numbers stay.
 
-    >>> misspelt("[**2151-3-14**] 12 34", Random(17))
-    '[**2151-3-14**] 12 34'
+    >>> misspelt("[**Known lastname 12**] 128/64", Random(17))
+    '[**Known lastname 12**] 128/64'
     """
-    words = note.split(" ")
-    for i, word in enumerate(words):
-        if len(word) > 3 and rng.random() < 1.6 * TYPO and word.isalpha():  # about two words in three are eligible
-            at = rng.randrange(1, len(word) - 1)
-            wrong = rng.choice((word[at + 1] + word[at], word[at + 1], word[at] * 2 + word[at + 1]))
-            words[i] = word[:at] + wrong + word[at + 2 :]
-    return " ".join(words)
+    parts = re.split(f"({MASKED})", note, flags=re.DOTALL)
+    parts[::2] = [" ".join(_typed(word, rng) for word in part.split(" ")) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _typed(word: str, rng: Random) -> str:
+    if len(word) < 4 or rng.random() > 1.6 * TYPO or not word.isalpha():  # about two words in three are eligible
+        return word
+    at = rng.randrange(1, len(word) - 1)
+    return word[:at] + rng.choice((word[at + 1] + word[at], word[at + 1], word[at] * 2 + word[at + 1])) + word[at + 2 :]
 
 
 @cache

@@ -98,7 +98,9 @@ def evidence(name: str) -> list[Path]:
         targets.setdefault(folder, []).append((source, (paths.BOOK / target).relative_to(folder)))
     for run in settings.check("03_retrieval", profile.notebooks["03_retrieval"]).runs:
         if "temporal" in profile.runs.get(run, {}).get("pairs", []):
-            raise ValueError(f"run {run} learnt from clinical notes; what they taught is never published: take it out of 03")
+            raise ValueError(
+                f"run {run} learnt from clinical notes; what they taught is never published: take it out of 03"
+            )
         adapter = made / "runs" / run / "adapter"
         files = [(file, file.relative_to(adapter)) for file in _files(adapter)]
         targets[paths.ADAPTERS / f"{name}.{run}"] = files

@@ -26,7 +26,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from cardioembed_lib import executed, paths, privacy, settings
 
-BAR = re.compile(r"[\r\n]*[^\r\n|%]{0,40}\d{1,3}%\|[^\r\n|]{0,200}\|[^\r\n|]{0,60}[\r\n]*")
+BAR = re.compile(r"[\r\n]*[^\r\n|%]{0,40}\d{1,3}%\|[^\r\n|]{0,200}\|[^\r\n|]{0,60}[\r\n]*|[\r\n]+")  # of tqdm
 BAR_SECONDS = 10.0  # how often a progress bar shows itself where nobody sees it move (a log file, CI)
 
 

@@ -132,18 +132,19 @@ def text(stay: Stay, style: str, author: Author) -> str:
 
 def _sentences(stay: Stay, place: tuple[str, int], section: Section, author: Author, used: set[Phrase]) -> list[str]:
     """Return a section's sentences: carried forward, or new ones; none that its note has already."""
-    rng, before = stay.rng, list(stay.said.get(place, ()))
-    carried = phrases.bank("words")["carried"].splitlines()
-    shown, plain = [], []
+    rng, carried = stay.rng, phrases.bank("words")["carried"].splitlines()
+    before = list(stay.said.get(place, ()))
+    shown: dict[str, str] = {}
     for _ in range(rng.randint(*section.lines)):
         if before and rng.random() < COPY:
-            plain.append(before.pop(rng.randrange(len(before))))
-            shown.append(f"{rng.choice(carried)} {plain[-1]}" if rng.random() < EDIT else plain[-1])
+            sentence = before.pop(rng.randrange(len(before)))
+            edited = rng.random() < EDIT
+            shown.setdefault(sentence, f"{rng.choice(carried)} {sentence}" if edited else sentence)
         elif phrase := _phrase(stay, section, used):
-            plain.append(phrases.shortened(_filled(stay, phrase), author.words))
-            shown.append(plain[-1])
-    stay.said[place] = plain
-    return [sentence[0].upper() + sentence[1:] if author.capitals else sentence for sentence in shown]
+            sentence = phrases.shortened(_filled(stay, phrase), author.words)
+            shown.setdefault(sentence, sentence)
+    stay.said[place] = list(shown)
+    return [sentence[0].upper() + sentence[1:] if author.capitals else sentence for sentence in shown.values()]
 
 
 def _phrase(stay: Stay, section: Section, used: set[Phrase]) -> Phrase:
@@ -185,7 +186,7 @@ def _slot(stay: Stay, name: str) -> str:
             phrases.lines(stay.facts["complaint"])
         ]
         some = rng.sample(named, min(rng.randint(*NAMED), len(named)))
-        return ", ".join(_filled(stay, rng.choice(names)) for names in some)
+        return ", ".join(dict.fromkeys(_filled(stay, rng.choice(names)) for names in some))
     if name in ("when", "before", "later"):
         days = {"when": 0, "before": -rng.randint(1, 400), "later": rng.randint(7, 30)}[name]
         day = stay.when + timedelta(days=days)

@@ -132,7 +132,12 @@ def test_a_terminated_run_leaves_nothing(project):
 
 
 NOTE = "Moderate left effusion since this morning; lasix gtt held, and the family was called in."
-READ = f"from cardioembed_lib import privacy\nprivacy.remember(profile, [{NOTE!r}], [10006])"
+READ = (  # the notebook's own source does not show the note
+    f"from cardioembed_lib import privacy\nnote = ' '.join({NOTE.split()[::-1]}[::-1])\n"
+    "privacy.remember(profile, [note], [10006])"
+)
+
+WRITE = "p = paths.artifacts(profile) / 'results' / 'r.json'\np.parent.mkdir()\n_ = p.write_text('{}')"
 
 
 def failed(project):
@@ -142,15 +147,14 @@ def failed(project):
 @pytest.mark.parametrize(
     ("cell", "place"),
     [
-        (f"print({NOTE!r}.upper())", "cell 'step-2', output 1"),
-        (f"{NOTE!r}.split()", "cell 'step-2', output 1"),
-        ("{'subject_id': 10006}", "cell 'step-2', output 1"),
+        ("print(note.upper())", "cell 'step-2', output 1"),
+        ("note.split()", "cell 'step-2', output 1"),
+        ("{'subject_id': 5003 * 2}", "cell 'step-2', output 1"),
     ],
 )
 def test_a_notebook_that_shows_a_note_is_refused_and_kept_among_the_restricted_texts(project, capsys, cell, place):
     record = project / "artifacts" / "toy" / "results" / "r.json"
-    write = f"p = paths.artifacts(profile) / 'results' / 'r.json'\np.parent.mkdir(parents=True, exist_ok=True)\n{cell}"
-    toy_tree.write_notebook(project, "06_report", READ, f"{write}\np.write_text('1')" if "print" in cell else cell)
+    toy_tree.write_notebook(project, "06_report", READ, f"{WRITE.format('1')}\n{cell}")
     assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
     said = capsys.readouterr()
     assert f"x.partial.ipynb, {place}" in said.err and "neither notebook nor records are kept" in said.err
@@ -161,14 +165,13 @@ def test_a_notebook_that_shows_a_note_is_refused_and_kept_among_the_restricted_t
 
 def test_a_record_that_holds_a_note_is_refused_with_its_line(project, capsys):
     record = project / "artifacts" / "toy" / "results" / "r.json"
-    write = f"p = paths.artifacts(profile) / 'results' / 'r.json'\np.parent.mkdir()\np.write_text('{{\\n\"a\": \"{NOTE}\"}}')"
-    toy_tree.write_notebook(project, "06_report", READ, f"{write};")
+    toy_tree.write_notebook(project, "06_report", READ, WRITE.format("[\\n\"' + note + '\"]"))
     assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
     assert "r.json, line 2" in capsys.readouterr().err and not record.exists()
 
 
 def test_an_error_that_quotes_a_note_is_withheld(project, capsys):
-    toy_tree.write_notebook(project, "06_report", READ, f"raise KeyError({NOTE!r})")
+    toy_tree.write_notebook(project, "06_report", READ, "raise KeyError(note)")
     assert start(project, "06_report", "--profile", "toy") == 1
     said = capsys.readouterr()
     assert "failed: cell 'step-2': message withheld: it holds restricted text" in said.err
