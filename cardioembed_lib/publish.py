@@ -182,7 +182,7 @@ def _refuse_missing(profile: Profile, made: Path) -> None:
     wanted += [made / "results" / name for names in records(profile).values() for name in names]
     missing = [path for path in wanted if not path.is_file()]
     trained = [paths.run(profile.name, run) / "adapter" for run in profile.runs]
-    missing += [folder for folder in trained if not any((folder / name).is_file() for name in WEIGHTS)]
+    missing += [folder / WEIGHTS[0] for folder in trained if not any((folder / name).is_file() for name in WEIGHTS)]
     missing += [made / room for room in ("tables", "figures") if not _files(made / room)]
     if missing:
         names = ", ".join(path.relative_to(made).as_posix() for path in missing)

@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell
 
 from cardioembed_lib import paths, privacy, publish
 
-EXECUTED = ["01_corpus", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "06_report"]
+EXECUTED = ["01_corpus", "01_notes", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "05_mimic", "06_report"]
 RULE = re.compile(r"^(?:local)?rule (\w+):", re.M)
 
 
@@ -25,6 +25,7 @@ def finished(tmp_path, monkeypatch):
     monkeypatch.delenv("CARDIOEMBED_ARTIFACTS", raising=False)
     made = folder / "artifacts" / "toy"
     records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "forgetting.tuned", "mteb.tiny", "mteb.a"]
+    records += ["notes.all", "mimic.bm25", "mimic.tiny", "effects.all"]
     records += [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in ("tiny", "a", "b")]
     files = {f"results/{name}.json": toy_tree.RECORD for name in records}
     files |= {
@@ -56,7 +57,7 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert publish.main(["evidence", "toy"]) == 0
     assert "wrote book/results/toy" in capsys.readouterr().out
     assert listing(finished / "book" / "executed") == {f"{name}.ipynb" for name in EXECUTED}
-    assert len(listing(finished / "book" / "results" / "toy")) == 13
+    assert len(listing(finished / "book" / "results" / "toy")) == 17
     assert not any((finished / name).exists() for name in old)
     assert all((finished / name).exists() for name in kept)
     readme = (finished / "README.md").read_text()
@@ -144,7 +145,7 @@ def rules(folder):
 
 def test_the_graph_has_one_training_a_run_and_ends_in_the_book(tmp_path):
     folder = toy_tree.make(tmp_path / "a project")
-    assert sorted(rules(folder)) == ["book", "corpus", "mteb", "report", "retrieval", "train", "train"]
+    assert sorted(rules(folder)) == ["book", "corpus", "mimic", "mteb", "notes", "report", "retrieval", "train", "train"]
 
 
 @pytest.mark.slow
@@ -161,14 +162,15 @@ def test_only_what_depends_on_a_change_runs_again(tmp_path):
     toy_tree.write_profile(folder)
     assert rules(folder) == []
 
-    chain = ["book", "corpus", "mteb", "report", "retrieval", "train", "train"]
+    chain = ["book", "corpus", "mimic", "mteb", "notes", "report", "retrieval", "train", "train"]
     for file, spared in [
         ("book/index.md", chain[1:]),
-        ("notebooks/06_report.ipynb", ["corpus", "mteb", "retrieval", "train", "train"]),
-        ("notebooks/04_mteb.ipynb", ["corpus", "retrieval", "train", "train"]),
-        ("cardioembed_lib/similarity.py", ["corpus", "retrieval", "train", "train"]),
-        ("cardioembed_lib/losses.py", ["corpus"]),
-        ("data_manifests/primer/04_heart_failure.md", []),
+        ("notebooks/06_report.ipynb", ["corpus", "mimic", "mteb", "notes", "retrieval", "train", "train"]),
+        ("notebooks/04_mteb.ipynb", ["corpus", "mimic", "notes", "retrieval", "train", "train"]),
+        ("cardioembed_lib/similarity.py", ["corpus", "mimic", "notes", "retrieval", "train", "train"]),
+        ("cardioembed_lib/losses.py", ["corpus", "mimic", "notes"]),
+        ("data_manifests/primer/04_heart_failure.md", ["mimic", "notes"]),
+        ("data_manifests/clinical/notes/styles.yaml", ["corpus", "mteb", "retrieval", "train", "train"]),
     ]:
         (folder / file).touch()
         assert sorted([*rules(folder), *spared]) == chain, file

@@ -104,10 +104,11 @@ def test_what_the_notebooks_make_passes(gates, tmp_path):
     for n in range(N_CLEAN):
         content = harmless.clean(draw)
         files = harmless.write(tmp_path / str(n), content)
-        refused.update(leak for known in gates for file in files for leak in known.inspect(file))
+        refused.update(leak for file in files for leak in gates[n % 2].inspect(file))
     assert refused == {}
 
 
+@pytest.mark.slow
 def test_the_committed_book_and_adapters_pass(gates):
     files = {file.read_bytes(): file for file in privacy.files([paths.BOOK, paths.ADAPTERS])}
     assert [leak for file in files.values() for leak in gates[1].inspect(file)] == []

@@ -20,19 +20,24 @@ WRITE = """for name, text in {files}:
 RECORD = '{"counts": {}, "inputs": {}, "metrics": {}, "params": {}, "status": "run"}'
 FILES = {
     "01_corpus": f"[('corpus/passages.parquet', ''), ('results/corpus.all.json', '{RECORD}')]",
+    "01_notes": f"[('results/notes.all.json', '{RECORD}')]",
     "02_train": f"[(f'results/train.{{run}}.json', '{RECORD}'), (f'runs/{{run}}/adapter/adapter_model.safetensors', '')]",
     "03_retrieval": f"[(f'results/{{kind}}.{{m}}.json', '{RECORD}') for kind in ('retrieval', 'similarity')"
     f" for m in [base, *runs]] + [('results/comparison.tuned.json', '{RECORD}')]",
     "04_mteb": f"[(f'results/mteb.{{m}}.json', '{RECORD}') for m in [base, *runs]]"
     f" + [('results/forgetting.tuned.json', '{RECORD}')]",
+    "05_mimic": f"[(f'results/mimic.{{m}}.json', '{RECORD}') for m in ['bm25', base, *runs]]"
+    f" + [('results/effects.all.json', '{RECORD}')]",
     "06_report": "[('tables/claims-headline.md', '<!-- made -->\\n| a |'), ('figures/fig.svg', '<svg/>'),"
     " ('figures/fig.csv', 'a')]",
 }
 MODULE = {
     "01_corpus": "corpus",
+    "01_notes": "icd9",
     "02_train": "losses",
     "03_retrieval": "metrics",
     "04_mteb": "similarity",
+    "05_mimic": "recall",
     "06_report": "records",
 }
 
@@ -62,6 +67,7 @@ def write_profile(folder: Path, **changes: dict) -> None:
         "02_train": {"a": {"lora_rank": 4}, "b": {"seed": 18}},
         "03_retrieval": {"base": "tiny", "runs": ["a", "b"], "benchmarks": []},
         "04_mteb": {"base": "tiny", "runs": ["a"]},
+        "05_mimic": {"base": "tiny"},
     }
     (folder / "profiles" / "toy.yaml").write_text(yaml.safe_dump(content | changes))
 
