@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from umap import UMAP
 
+from cardioembed_lib import clusters, metrics
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import metrics
 from cardioembed_lib.encoder import Encoder
 from cardioembed_lib.tasks import Outcome, Task
 
 POOL_SIZES = (30, 100, 300, 1000, 3000, 10_000)
-FEWEST_TERMS = 20  # UMAP looks at 15 neighbours
 CHAPTERS = 8  # as many as there are colours a colour-blind reader can tell apart
 
 
@@ -88,18 +86,18 @@ def term_map(passages: pl.DataFrame, encoder: Encoder, seed: int) -> pl.DataFram
 
     Returns:
         ``x``, ``y``, ``chapter``: a title, or "other" beyond the eight chapters with most terms. No row for fewer than
-        ``FEWEST_TERMS`` terms: too few for a map.
+        ``clusters.FEWEST_POINTS`` terms: too few for a map.
     """
     entries = passages.filter(kind="glossary")
     heart = entries.filter(topic="cardiology")
     entries = (heart if len(heart) else entries).with_columns(
         term=pl.col("terms").list.first(), chapter=pl.col("section").str.split(" > ").list.first()
     )
-    if len(entries) < FEWEST_TERMS:
+    if len(entries) < clusters.FEWEST_POINTS:
         return pl.DataFrame(schema={"x": pl.Float64, "y": pl.Float64, "chapter": pl.String})
     sizes = entries.group_by("chapter").len().sort(["len", "chapter"], descending=[True, False])
     large = sizes["chapter"].head(CHAPTERS).to_list()
     vectors = encoders.encode(encoder, entries["term"].to_list())
-    places = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors).astype(float)
+    places = clusters.umap_points(vectors, seed)
     chapter = pl.when(pl.col("chapter").is_in(large)).then("chapter").otherwise(pl.lit("other"))
     return entries.select(x=pl.Series(places[:, 0]), y=pl.Series(places[:, 1]), chapter=chapter)
