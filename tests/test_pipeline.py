@@ -76,6 +76,13 @@ def test_an_unfinished_profile_is_not_published(finished, capsys, name):
     assert not (finished / "book" / "results").exists()
 
 
+def test_an_adapter_that_learnt_from_clinical_notes_is_not_published(finished, capsys):
+    toy_tree.write_profile(finished, **{"02_train": {"a": {"pairs": ["temporal"]}, "b": {"seed": 18}}})
+    assert publish.main(["evidence", "toy"]) == 1
+    assert "run a learnt from clinical notes; what they taught is never published" in capsys.readouterr().err
+    assert not (finished / "adapters" / "toy.a").exists()
+
+
 def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, capsys):
     notebook = nbformat.read(finished / "notebooks" / "02_train.ipynb", as_version=4)
     notebook.cells[0].source += "\n\nOne more sentence."
