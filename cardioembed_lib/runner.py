@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -106,7 +107,7 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
         nbformat.write(shown, partial)
         made = [partial, *(record for record in records if record.is_file())]
         privacy.gate(profile).refuse(made, "neither notebook nor records are kept")
-        partial.replace(output)
+        shutil.move(partial, output)  # artefacts may lie on another disk
     except BaseException as error:
         for record in records:
             record.unlink(missing_ok=True)
