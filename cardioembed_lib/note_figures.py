@@ -128,16 +128,16 @@ def effects(record: Mapping[str, Any]) -> tuple[Figure, pl.DataFrame]:
     found = record["metrics"]
     rows = [
         {
-            "effect": "query left in the pool:\nrecall@10 less",
+            "effect": "query left in the pool:\nrecall@1",
             "who": label(m),
-            "measure": "at_10",
-            **_turned(g["unseen"]["at_10"]),
+            "measure": "at_1",
+            **_turned(g["unseen"]["at_1"]),
         }
         for m, g in found.get("query_in_pool", {}).items()
         if "unseen" in g
     ]
     rows += [
-        {"effect": "split by rows:\nmacro-AUROC more", "who": label(m), "measure": "auroc", **_plain(e)}
+        {"effect": "split by rows:\nmacro-AUROC", "who": label(m), "measure": "auroc", **_plain(e)}
         for m, e in found.get("row_split", {}).items()
     ]
     rows += [
