@@ -22,6 +22,7 @@ from cardioembed_lib import (
     export,
     lora,
     manifests,
+    note_tables,
     paths,
     publish,
     report,
@@ -76,6 +77,7 @@ def fewest_numbers():
             {"tuned": (forgetting, comparison)},
             "base",
         )
+        | note_tables.numbers({}, {}, {"status": "not run"}, "base")
         | claims_page.numbers(claims.verdicts(ledger, {}), claims.checks(ledger))
     )
 
@@ -377,7 +379,16 @@ def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path, monkeypatch):
         )
         for k, v in fewest_numbers().items()
     ]
-    for stem in ("01_corpus", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "06_report"):
+    for stem in (
+        "01_corpus",
+        "01_notes",
+        "02_train.a",
+        "02_train.b",
+        "03_retrieval",
+        "04_mteb",
+        "05_mimic",
+        "06_report",
+    ):
         source = nbformat.read(paths.NOTEBOOKS / f"{stem.split('.')[0]}.ipynb", as_version=4)
         cells = [source.cells[0], new_code_cell("numbers", outputs=glued if stem == "06_report" else [])]
         nbformat.write(new_notebook(cells=cells, metadata=source.metadata), folder / "executed" / f"{stem}.ipynb")

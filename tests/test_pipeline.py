@@ -152,7 +152,17 @@ def rules(folder):
 
 def test_the_graph_has_one_training_a_run_and_ends_in_the_book(tmp_path):
     folder = toy_tree.make(tmp_path / "a project")
-    assert sorted(rules(folder)) == ["book", "corpus", "mimic", "mteb", "notes", "report", "retrieval", "train", "train"]
+    assert sorted(rules(folder)) == [
+        "book",
+        "corpus",
+        "mimic",
+        "mteb",
+        "notes",
+        "report",
+        "retrieval",
+        "train",
+        "train",
+    ]
 
 
 @pytest.mark.slow
