@@ -156,8 +156,9 @@ def effects(found: Mapping[str, Found], study: Study, p: Mimic, recipes: Mapping
 
     ``query_in_pool``: recall with the query taken out of its pool, less recall with it in, paired by query. ``row_split``:
     macro-AUROC in the split by rows less that in the split by patients. ``one_hot_targets``: the soft targets at work
-    (``soft_chapter``) less the same training with targets that missed every label, which is ``infonce``. Intervals are of
-    patients, all differences of one row share their draws.
+    (``soft_chapter``) less the same training with targets that missed every label, which is ``infonce``. Beside them, no
+    switch but another loss, ``other_loss``: ``himulcon`` less ``infonce``. Intervals are of patients, all differences of one row
+    share their draws; what another training seed would give is not in them.
 
     Args:
         found: what was measured, by model.
@@ -184,7 +185,13 @@ def effects(found: Mapping[str, Found], study: Study, p: Mimic, recipes: Mapping
         for model, one in found.items()
         if (a := one.metrics.get("auroc"))
     }
-    return {"query_in_pool": pool, "row_split": rows, "one_hot_targets": _targets(found, asked, p, recipes)}
+    compared = _targets(found, asked, p, recipes)
+    return {
+        "query_in_pool": pool,
+        "row_split": rows,
+        "one_hot_targets": {loss: row for loss, row in compared.items() if loss == "soft_chapter"},
+        "other_loss": {loss: row for loss, row in compared.items() if loss != "soft_chapter"},
+    }
 
 
 def drawn(study: Study | None, points: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -12,26 +12,18 @@ FORMS = {"published": "as published", "corrected": "query taken out", "other_pat
 TITLES = {
     "query_in_pool": "query in the pool",
     "row_split": "split by rows",
-    "soft_chapter": "one-hot targets",
-    "himulcon": "no levels",
+    "one_hot_targets": "one-hot targets",
 }
 
 QUOTED = (
-    *(
-        "kind",
-        "source",
-        "patients",
-        "notes",
-        "ceiling",
-        "pool_1",
-        "pool_10",
-        "rows",
-        "rows_low",
-        "rows_high",
-        "bm25_10",
-    ),
-    *("labels", "labels_low", "labels_high"),
+    *("kind", "source", "patients", "notes", "ceiling", "pool_1", "pool_10", "rows", "rows_low", "rows_high"),
+    *("bm25_10", "best", "best_10", "labels", "labels_low", "labels_high", "runs", "steps"),
 )
+MEASURES = {
+    f"{form}_at_10_{group}": f"recall@10, {words}, {group}"
+    for group in ("seen", "unseen")
+    for form, words in (("corrected", "query taken out"), ("other_patients", "other patients only"))
+} | {"auroc_unseen": "macro-AUROC, unseen"}
 ENDS = {"": "difference", "_low": "low", "_high": "high"}
 
 
@@ -109,8 +101,10 @@ def auroc_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
 
 
 def code_rows(results: Mapping[str, Mapping], model: str) -> list[dict[str, Any]]:
-    """Return the AUROC of each code for one encoder, the most frequent first."""
+    """Return the AUROC of each code for one encoder, that of most notes first."""
     found = results[model]["metrics"]["auroc"] if model in run(results) else {}
+    codes = found["patients"]["per_code"].items() if found else ()
+    often = sorted(codes, key=lambda item: (-item[1]["notes"] if isinstance(item[1]["notes"], int) else 0, item[0]))
     return [
         {
             f"{kind(results)}, {label(model)}": code,
@@ -119,7 +113,7 @@ def code_rows(results: Mapping[str, Mapping], model: str) -> list[dict[str, Any]
             "by rows (published)": found["rows"]["per_code"].get(code, {}).get("auroc", "none"),
             "by patients": one["auroc"],
         }
-        for code, one in (found["patients"]["per_code"] if found else {}).items()
+        for code, one in often
     ]
 
 
@@ -159,16 +153,7 @@ def effect_rows(record: Mapping[str, Any], group: str = "unseen") -> list[dict[s
         for model, m in found["row_split"].items()
     ]
     lines += [
-        (
-            TITLES.get(loss, loss),
-            loss,
-            measure.replace("_", " "),
-            "InfoNCE",
-            "labels at work",
-            (m["off"], m["on"]),
-            m,
-            -1,
-        )
+        (TITLES["one_hot_targets"], loss, MEASURES[measure], "InfoNCE", "labels at work", (m["off"], m["on"]), m, -1)
         for loss, measures in found["one_hot_targets"].items()
         for measure, m in measures.items()
     ]
@@ -186,6 +171,25 @@ def effect_rows(record: Mapping[str, Any], group: str = "unseen") -> list[dict[s
     ]
 
 
+def other_loss_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what another loss gives in the place of InfoNCE, a row a measure: no switch of the published method."""
+    if record["status"] != "run":
+        return []
+    notes = "generated notes" if record["params"].get("generated_notes") else "notes"
+    return [
+        {
+            f"loss, {notes}": loss,
+            "measure": MEASURES[measure],
+            "this loss": m["on"],
+            "InfoNCE": m["off"],
+            "difference": _signed(m["difference"]),
+            "95 %": f"{_signed(m['low'])} to {_signed(m['high'])}",
+        }
+        for loss, measures in record["metrics"]["other_loss"].items()
+        for measure, m in measures.items()
+    ]
+
+
 def floor_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return where each run on notes began and ended, and the floor its labels set, in nats."""
     return [
@@ -197,7 +201,8 @@ def floor_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
             "last": record["metrics"]["loss_last"],
             "floor": record["metrics"]["loss_floor"],
             "MRR on dev, before": record["metrics"]["dev_mrr_base"],
-            "after": record["metrics"]["dev_mrr_best"],
+            "best": record["metrics"]["dev_mrr_best"],
+            "at step": record["counts"]["best_step"],
         }
         for run, record in training.items()
         if record["params"]["pairs"] == ["temporal"]
@@ -210,11 +215,12 @@ def preparation_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     The notes are random words in MIMIC-III's tables; busy cores make times longer.
     """
     whole, tenth = record["metrics"]["prepare"], record["metrics"]["tenth"]
-    lines = [("01_notes, full size", record["counts"]["notes_read"], whole)]
-    lines += [(f"{name}, a tenth", record["counts"]["notes_read"] // 10, tenth[name]) for name in ("prepare", "pandas")]
+    lines = [("mimic.prepare, full size", record["counts"]["notes_read"], whole)]
+    names = {"prepare": "mimic.prepare, a tenth", "pandas": "pandas, a tenth"}
+    lines += [(words, record["counts"]["notes_read"] // 10, tenth[name]) for name, words in names.items()]
     return [
         {
-            "generated tables": name.replace("prepare", "01_notes"),
+            "generated tables": name,
             "notes": n,
             "seconds": f"{m['seconds']:.0f}",
             "processor, s": f"{m['cpu_seconds']:.0f}",
@@ -225,7 +231,11 @@ def preparation_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def numbers(
-    record: Mapping[str, Any], results: Mapping[str, Mapping], effects: Mapping[str, Any], base: str
+    record: Mapping[str, Any],
+    results: Mapping[str, Mapping],
+    effects: Mapping[str, Any],
+    training: Mapping[str, Mapping],
+    base: str,
 ) -> dict[str, Any]:
     """Return the numbers of the notes' study that the book quotes in its text, as text; "not run" where it was not.
 
@@ -233,6 +243,7 @@ def numbers(
         record: ``notes.all``.
         results: ``mimic.<model>``.
         effects: ``effects.all``.
+        training: ``train.<run>``.
         base: whose effects are quoted.
     """
     found: dict[str, Any] = dict.fromkeys((f"notes_{name}" for name in QUOTED), "not run")
@@ -245,10 +256,14 @@ def numbers(
     pool, rows = (effects["metrics"][name][base] for name in ("query_in_pool", "row_split"))
     found |= {f"notes_pool_{k}": f"{100 * pool['unseen'][f'at_{k}']['difference']:.1f}" for k in (1, 10)}
     found |= {f"notes_rows{end}": f"{rows[name]:+.3f}" for end, name in ENDS.items()}
-    if words := results.get("bm25"):
-        found["notes_bm25_10"] = f"{100 * words['metrics']['recall']['unseen']['corrected']['recall_at_10']:.1f}"
+    tens = {m: 100 * r["metrics"]["recall"]["unseen"]["corrected"]["recall_at_10"] for m, r in run(results).items()}
+    found["notes_bm25_10"], best = f"{tens.pop('bm25'):.1f}", max(tens, key=tens.__getitem__)
+    found |= {"notes_best": label(best), "notes_best_10": f"{tens[best]:.1f}"}
     if labels := effects["metrics"]["one_hot_targets"].get("soft_chapter", {}).get("corrected_at_10_unseen"):
         found |= {f"notes_labels{end}": f"{100 * labels[name]:+.1f}" for end, name in ENDS.items()}
+        runs = counts["runs"]["soft_chapter"]
+        steps = ", ".join(str(n) for n in sorted({training[name]["counts"]["steps"] for name in runs}))
+        found |= {"notes_runs": "one run" if len(runs) == 1 else f"{len(runs)} runs", "notes_steps": steps}
     return found
 
 

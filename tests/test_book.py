@@ -77,7 +77,7 @@ def fewest_numbers():
             {"tuned": (forgetting, comparison)},
             "base",
         )
-        | note_tables.numbers({}, {}, {"status": "not run"}, "base")
+        | note_tables.numbers({}, {}, {"status": "not run"}, {}, "base")
         | claims_page.numbers(claims.verdicts(ledger, {}), claims.checks(ledger))
     )
 

@@ -120,7 +120,7 @@ def test_without_a_source_everything_says_that_it_was_not_run(tmp_path, monkeypa
     results, effects = note_measures.write(asked, None, {}), note_measures.write_effects(asked, None, {})
     assert note_tables.reasons(results)[0]["not run, because"] == note_study.NONE
     assert effects["reason"] == note_study.NONE and note_tables.effect_rows(effects) == []
-    assert set(note_tables.numbers({}, results, effects, asked.base).values()) == {"not run", "none"}
+    assert set(note_tables.numbers({}, results, effects, {}, asked.base).values()) == {"not run", "none"}
     assert note_tables.recall_rows(results, "unseen") == note_tables.auroc_rows(results) == []
     for figure in (note_figures.recall_at_k, note_figures.silhouettes):
         assert len(figure(results)[1]) == 0
@@ -202,7 +202,9 @@ def test_figures_draw_the_numbers_of_the_records(written, study, p):
 def test_numbers_of_the_text_are_those_of_the_records(written):
     results, effects = written
     record = records.read(records.path("p", "notes", "all"))
-    quoted = note_tables.numbers(record, results, effects, "all-MiniLM-L6-v2")
+    training = {RUNS[1]: {"counts": {"steps": 40}}}
+    quoted = note_tables.numbers(record, results, effects, training, "all-MiniLM-L6-v2")
+    assert (quoted["notes_runs"], quoted["notes_steps"]) == ("one run", "40")
     rows = effects["metrics"]["row_split"]["all-MiniLM-L6-v2"]
     assert quoted["notes_rows"] == f"{rows['difference']:+.3f}" and quoted["notes_kind"] == "generated notes"
     assert set(quoted) == {f"notes_{name}" for name in note_tables.QUOTED}
@@ -218,4 +220,18 @@ def test_properties_are_judged_by_the_records(written):
     assert note_substitutes.soft_loss_near_zero(known) is None
     train = {"soft_chapter-seed1": {"status": "run", "metrics": {"loss_last": 0.03, "loss_floor": 2.5}}}
     assert note_substitutes.soft_loss_near_zero(known | {"train": train})[0]
+    assert note_substitutes.held_out_below_training(known)[1].count("InfoNCE less base") == 1
+    drawn = results[RUNS[0]]["metrics"]["silhouette"]["delta"]
+    assert note_substitutes.silhouette_difference_negative(known)[0] is bool(drawn["high"] < 0 < known_base(results))
+    assert "recall@5" in note_substitutes.PROPERTIES["note_recall_gain_at_5"](known)[1]
     assert all(function({}) is None for function in note_substitutes.PROPERTIES.values())
+
+
+def known_base(results):
+    return results["all-MiniLM-L6-v2"]["metrics"]["silhouette"]["delta"]["silhouette"]
+
+
+def test_codes_of_most_notes_stand_first(written):
+    rows = note_tables.code_rows(written[0], "all-MiniLM-L6-v2")
+    counts = [row["notes"] for row in rows if isinstance(row["notes"], int)]
+    assert counts == sorted(counts, reverse=True) and len(counts) > 1
