@@ -131,7 +131,8 @@ def silhouette_difference_negative(results: Results) -> Finding:
     runs = [results["mimic"][run]["metrics"]["silhouette"]["delta"] for run in _runs(results, "infonce")]
     low, high = min(d["low"] for d in runs), max(d["high"] for d in runs)
     ours = (
-        f"{delta[0]:+.3f} to {delta[1]:+.3f} (95 % {low:+.3f} to {high:+.3f}), base to InfoNCE; by category {category[0]:+.3f} to {category[1]:+.3f}, by chapter {chapter[0]:+.3f} to {chapter[1]:+.3f}"
+        f"{delta[0]:+.3f} to {delta[1]:+.3f} (95 % {low:+.3f} to {high:+.3f}), base to InfoNCE; by category "
+        f"{category[0]:+.3f} to {category[1]:+.3f}, by chapter {chapter[0]:+.3f} to {chapter[1]:+.3f}"
         f"{_runs_said(results, 'infonce')}{_whose(results)}"
     )
     return delta[0] > 0 and all(d["high"] < 0 for d in runs), ours, PAGE
