@@ -176,6 +176,8 @@ def _output(output: Any, place: str) -> Iterator[Passage]:
         return
     shown = output.get("data") if isinstance(output.get("data"), dict) else {}
     rest = {key: value for key, value in output.items() if key not in ("output_type", "execution_count")}
+    if rest.get("name") in ("stdout", "stderr"):  # between the pieces of a stream it would hide a leak
+        del rest["name"]
     rest.pop("data" if shown else "", None)
     for kind, value in [*rest.items(), *shown.items()]:
         text = _joined(value)
@@ -187,7 +189,9 @@ def _output(output: Any, place: str) -> Iterator[Passage]:
 
 
 def _loose(value: Any, place: str) -> Iterator[Passage]:
-    """Yield the strings of metadata, each also by itself where it wraps something."""
+    """Yield metadata, where a number stands beside its key, and their strings, each by itself where it wraps something."""
+    if value:
+        yield from readable(json.dumps(value, ensure_ascii=False), place, group="metadata")
     for text in strings(value):
         yield from readable(text, place, group="metadata")
 

@@ -23,16 +23,16 @@ KINDS = ("subject", "patient", "hadm", "admission", "icustay", "stay", "row", "n
 KIND = f"(?:{'|'.join(KINDS)})"
 OWN = re.compile(r"(?i)(?<![A-Za-z0-9])(?:subject|patient|hadm|admission|note)[_-]?(\d+)(?!\w|[.,]\d)")  # note123
 NAMED = re.compile(
-    rf"(?i)(?<![a-z]){KIND}[ _-]?(?:ids?|no|number|nr)\b[\"'\s:=#.|\[(),]{{0,40}}(\d+)(?:\.0)?(?![\d.,]*\d|\w)"
+    rf"(?i)(?<![a-z]){KIND}[ _-]?(?:ids?|no|number|nr)\b[\"'\s:=<>#.|\[(),]{{0,40}}(?:[a-z][\w.]{{0,11}}\()?(\d+)(?:\.0)?(?![\d.,]*\d|\w)"
 )
 BESIDE = re.compile(
-    r"(?i)(?<![A-Za-z0-9_])(?:subject|patient|pt|admission|hadm|note)[\"']?(?:\s*[:=#]\s*#?(\d{4,})(?:\.0)?(?![\d.,]*\d|\w|-)"
+    r"(?i)(?<![A-Za-z0-9_])(?:subject|patient|pt|admission|hadm|note)[\"']?(?:\s*[:=#]+\s*#?(\d{4,})(?:\.0)?(?![\d.,]*\d|\w|-)"
     r"|\s#?(\d{4,})(?![\d.,]*\d|\w|-|\s*%|\s+(?!(?:was|has|is|does)\b)[a-z]+(?<!s)s\b))"  # "patient 1000 draws" counts
 )
 COLUMN = re.compile(rf"(?i)(?:^|.*[^a-z]){KIND}[ _-]?ids?$")  # the heading of a column of ids
 LONE = re.compile(r"(?i)(?:subject|patient|admission|hadm|note)s?$")  # a heading that may be one
 NUMBER = re.compile(r"[\"'\[(]*(\d{1,12})(?:\.0+)?[\"'\])]*")
-LIST = re.compile(r"[\[({]\s*\d+(?:\.0*)?(?:[,\s]+\d+(?:\.0*)?){2,}[,\s]*[\])}]")
+LIST = re.compile(r"[\[({]\s*['\"]?\d+(?:\.0*)?['\"]?(?:[,\s]+['\"]?\d+(?:\.0*)?['\"]?){2,}[,\s]*[\])}]")
 RULED = re.compile(r"[\s|:+─═━┌┐└┘├┤┬┴┼╞╡╪╤╧═-]*")
 
 

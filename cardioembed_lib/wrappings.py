@@ -128,7 +128,7 @@ def _inflated(chunk: bytes, body: bytes) -> bytes:
     if chunk == b"iTXt":
         *names, text = rest[2:].split(b"\0", 2)
         return b"\n".join([word, *names, (rest[:1] == b"\1" and _unzipped(text)) or text])
-    return body
+    return body.replace(b"\0", b"\n", 1)  # a tEXt chunk's word, and its text
 
 
 def _members(data: bytes) -> Inside:
