@@ -131,6 +131,13 @@ def split_over_outputs(text, draw):
     return {"run.ipynb": book(code("for part in parts: display(part)", *kinds))}
 
 
+def split_over_streams(text, draw):
+    size = draw.choice((1, 2, 3))
+    words = text.split()
+    pieces = [" ".join(words[at : at + size]) + draw.choice(("\n", " ")) for at in range(0, len(words), size)]
+    return {"run.ipynb": book(code("for word in note.split(): print(word)", *map(stream, pieces)))}
+
+
 def split_over_cells(text, draw):
     cells = [code(f"parts[{n}]", plain(repr(piece))) for n, piece in enumerate(cut(text, draw))]
     return {"run.ipynb": book(*cells)}
@@ -284,7 +291,8 @@ def as_a_short_line(text, draw):
 
 
 TEXT_LEAKS = [
-    *(in_stream, in_other_case_and_spaces, split_over_outputs, split_over_cells, in_svg_text, in_svg_comment, in_json),
+    *(in_stream, in_other_case_and_spaces, split_over_outputs, split_over_streams, split_over_cells, in_svg_text),
+    *(in_svg_comment, in_json),
     *(in_png, in_png_output, in_base64, in_traceback, in_parameters, in_names, in_table_cells, in_table_rows),
     *(in_address, in_record_or_log, as_a_short_line),
 ]
@@ -377,7 +385,22 @@ def in_a_list(numbers, draw):
     )
 
 
-ID_LEAKS = [in_index, in_named_column, beside_a_word, as_our_own_ids, in_a_list]
+def in_metadata(numbers, draw):
+    number = draw.choice([number for number in numbers if number >= 1000])
+    value = draw.choice((number, str(number)))
+    given = {draw.choice(("hadm_id", "subject_id", "note_id")): value}
+    cell = new_code_cell("1", id="x", metadata={"about": given})
+    forms = (book(code("1"), metadata={"papermill": {"parameters": given}}), book(cell))
+    return {"run.ipynb": draw.choice(forms)}
+
+
+def in_code_or_a_traceback(numbers, draw):
+    number = draw.choice([number for number in numbers if number >= 1000])
+    said = draw.choice(("hadm_id == {}", "subject_id <> {}", "hadm == {}", "hadm_id=np.int64({})", "note_id: int({})"))
+    return text_file(f"{filler(draw)} {said.format(number)} {filler(draw)}", draw)
+
+
+ID_LEAKS = [in_index, in_named_column, beside_a_word, as_our_own_ids, in_a_list, in_metadata, in_code_or_a_traceback]
 
 
 def arrays(draw: random.Random) -> dict[str, bytes]:
