@@ -23,7 +23,8 @@ KINDS = ("subject", "patient", "hadm", "admission", "icustay", "stay", "row", "n
 KIND = f"(?:{'|'.join(KINDS)})"
 OWN = re.compile(r"(?i)(?<![A-Za-z0-9])(?:subject|patient|hadm|admission|note)[_-]?(\d+)(?!\w|[.,]\d)")  # note123
 NAMED = re.compile(
-    rf"(?i)(?<![a-z]){KIND}[ _-]?(?:ids?|no|number|nr)\b[\"'\s:=<>#.|\[(),]{{0,40}}(?:[a-z][\w.]{{0,11}}\()?(\d+)(?:\.0)?(?![\d.,]*\d|\w)"
+    rf"(?i)(?<![a-z]){KIND}[ _-]?(?:ids?|no|number|nr)\b[\"'\s:=<>#.|\[(),]{{0,40}}(?:[a-z][\w.]{{0,11}}\()?"
+    r"(\d+)(?:\.0)?(?![\d.,]*\d|\w)"
 )
 BESIDE = re.compile(
     r"(?i)(?<![A-Za-z0-9_])(?:subject|patient|pt|admission|hadm|note)[\"']?(?:\s*[:=#]+\s*#?(\d{4,})(?:\.0)?(?![\d.,]*\d|\w|-)"

@@ -113,7 +113,9 @@ def measure(study: Study, vectors: ArrayLike, p: Mimic) -> Found:
     for split, of in (("rows", None), ("patients", unseen)):
         scored = clinical.auroc(x, codes, owner, split, p.seed, p.codes, unseen=of, draws=p.draws)
         drawn[split] = scored.pop("drawn")
-        scored["per_code"] = {icd9.dotted(code): one for code, one in scored["per_code"].items()}  # as people write codes
+        scored["per_code"] = {
+            icd9.dotted(code): one for code, one in scored["per_code"].items()
+        }  # as people write codes
         if "unseen" in scored:
             drawn["unseen"] = scored["unseen"].pop("drawn")
         found["auroc"][split] = scored

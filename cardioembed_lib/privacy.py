@@ -5,7 +5,8 @@ ids are remembered as they are, for a small number has no hash that hides it. Fo
 20 letters and digits, whole lines and sentences of five words with as many, ids whose place gives them away, and arrays.
 Not found are paraphrases, translations, shorter snippets (also a word a line between other words, such as its score),
 vectors written as decimal numbers, encodings other than base64 and hexadecimal, encryption, words drawn as pixels, ids without
-context or in forms of no table or list, numbers written out, and what an adapter's weights remember. Idioms of up to 100 letters that our own files have are no leak.
+context or in forms of no table or list, numbers written out, and what an adapter's weights remember. Idioms of up to 100
+letters that our own files have are no leak.
 
 ``python -m cardioembed_lib.privacy check PROFILE PATH...`` looks through files and folders.
 """
