@@ -42,7 +42,8 @@ def recall_at_k(results: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]:
             ax.set(title=words, xlabel="k, notes looked at")
             ax.set_xticks(KS)
         axes[0].set(ylabel=f"recall of the next note\n({kind(results)}, unseen patients)")
-        axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        if models:
+            axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     plt.close(fig)
     return fig, drawn
 
