@@ -13,7 +13,9 @@ import re
 import sys
 from pathlib import Path
 
-from cardioembed_lib import executed, manifests, paths, publish, settings
+from cardioembed_study import paths, settings
+from cardioembed_study.corpus import manifests
+from cardioembed_study.workflow import executed, publish
 
 PROFILE = settings.profile(config.get("profile", "embedded"))
 CORPUS = settings.check("01_corpus", PROFILE.notebooks["01_corpus"])
@@ -91,7 +93,7 @@ rule corpus:
         conditions=conditions("01_corpus"),
     threads: workflow.cores
     shell:
-        "{sys.executable:q} -m cardioembed_lib.runner notebooks/01_corpus.ipynb {output.notebook:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/01_corpus.ipynb {output.notebook:q}"
         " --profile {PROFILE.name} --record {output.records:q}"
 
 
@@ -107,7 +109,7 @@ rule notes:
         conditions=conditions("01_notes"),
     threads: HALF
     shell:
-        "{sys.executable:q} -m cardioembed_lib.runner notebooks/01_notes.ipynb {output.notebook:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/01_notes.ipynb {output.notebook:q}"
         " --profile {PROFILE.name} --record {output.records:q}"
 
 
@@ -125,7 +127,7 @@ rule train:
     resources:
         gpu=int(kernel("02_train") != "python3"),
     shell:
-        "{sys.executable:q} -m cardioembed_lib.runner notebooks/02_train.ipynb {output.notebook:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/02_train.ipynb {output.notebook:q}"
         " --profile {PROFILE.name} --run {wildcards.run:q} --record {output.records:q}"
 
 
@@ -144,7 +146,7 @@ rule retrieval:
     resources:
         gpu=int(kernel("03_retrieval") != "python3"),
     shell:
-        "{sys.executable:q} -m cardioembed_lib.runner notebooks/03_retrieval.ipynb {output.notebook:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/03_retrieval.ipynb {output.notebook:q}"
         " --profile {PROFILE.name} {params.records:q}"
 
 
@@ -165,7 +167,7 @@ rule mteb:
     resources:
         gpu=int(kernel("04_mteb") != "python3"),
     shell:
-        "{sys.executable:q} -m cardioembed_lib.runner notebooks/04_mteb.ipynb {output.notebook:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/04_mteb.ipynb {output.notebook:q}"
         " --profile {PROFILE.name} {params.records:q}"
 
 
@@ -184,7 +186,7 @@ rule mimic:
     resources:
         gpu=int(kernel("05_mimic") != "python3"),
     shell:
-        "{sys.executable:q} -m cardioembed_lib.runner notebooks/05_mimic.ipynb {output.notebook:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/05_mimic.ipynb {output.notebook:q}"
         " --profile {PROFILE.name} {params.records:q}"
 
 
@@ -202,7 +204,7 @@ rule report:
     params:
         conditions=conditions("06_report"),
     shell:
-        "{sys.executable:q} -m cardioembed_lib.runner notebooks/06_report.ipynb {output.notebook:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/06_report.ipynb {output.notebook:q}"
         " --profile {PROFILE.name}"
 
 
@@ -213,5 +215,5 @@ rule book:
     output:
         f"{A}/book/_build/html/index.html",
     shell:
-        "{sys.executable:q} -m cardioembed_lib.publish assemble {PROFILE.name}"
+        "{sys.executable:q} -m cardioembed_study.workflow.publish assemble {PROFILE.name}"
         " && {JUPYTER_BOOK:q} build {A:q}/book"

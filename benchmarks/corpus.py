@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cardioembed_lib import corpus, manifests, records
+from cardioembed_study import records
+from cardioembed_study.corpus import manifests
+from cardioembed_study.corpus import passages as corpus_passages
 
 SOURCES = (
     "openstax_anatomy_physiology_2e",
@@ -34,12 +36,12 @@ def open_sources() -> dict[str, float]:
     frames, n_raw = [], 0
     for name in SOURCES:
         source = manifests.load(name)
-        frame, counts = corpus.prepare(source, manifests.fetch(source))
+        frame, counts = corpus_passages.prepare(source, manifests.fetch(source))
         manifests.check_counts(source, counts)
         frames.append(frame)
         n_raw += counts["sentences_raw"]
-    passages, _ = corpus.deduplicate(pl.concat(frames))
-    corpus.near_duplicate_audit(corpus.split(passages))
+    passages, _ = corpus_passages.deduplicate(pl.concat(frames))
+    corpus_passages.near_duplicate_audit(corpus_passages.split(passages))
     return {"seconds": time.perf_counter() - started, "sentences_raw": n_raw, "passages": len(passages)}
 
 
@@ -54,9 +56,9 @@ def planted() -> dict[str, float]:
     ]  # no digits: numbers never merge
     texts = [" ".join(letters[w] for w in row) for row in words]
     rows = [(f"s:d:{i:06d}", "s", "d", "other", "x", "sentence", [], text) for i, text in enumerate(texts)]
-    frame = pl.DataFrame(rows, schema=corpus.SCHEMA, orient="row")
+    frame = pl.DataFrame(rows, schema=corpus_passages.SCHEMA, orient="row")
     started = time.perf_counter()
-    _, counts = corpus.deduplicate(frame)
+    _, counts = corpus_passages.deduplicate(frame)
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "planted": N_PLANTED, "found": counts["near_duplicates"]}
 

@@ -17,6 +17,9 @@ from __future__ import annotations
 import argparse
 import os
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as cardioembed_lib sets it
+
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin cost a busy machine a factor of 5
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers: a model that is not here is skipped, not fetched
 
@@ -38,8 +41,10 @@ import yaml
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedModel, Qwen2Config, Qwen2Model
 from transformers.utils import logging
 
-from cardioembed_lib import corpus, manifests, paths, records
-from cardioembed_lib import encoder as encoders
+from cardioembed_lib import encoder
+from cardioembed_lib import models as lib_models
+from cardioembed_study import paths, records
+from cardioembed_study.corpus import manifests, passages
 
 MODEL = "all-MiniLM-L6-v2"  # ours is this with an adapter; the shapes borrow its tokenizer
 DTYPES = ("float32", "bfloat16")
@@ -146,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
 def candidates(dtypes: Sequence[str], adapter: Path | None) -> tuple[list[Arm], dict[str, str]]:
     """Return what to measure, and for each model left out beforehand the reason; shapes in the first dtype only."""
     known = yaml.safe_load((paths.MANIFESTS / "models.yaml").read_text(encoding="utf-8"))
-    sizes = {name: encoders.spec(name).parameters for name in known}
+    sizes = {name: lib_models.spec(name, paths.MODELS).parameters for name in known}
     skipped = {
         name: f"more than {MOST_MILLIONS:,} million parameters: minutes a batch, and more memory than a laptop's, on two cores"
         for name, size in sizes.items()
@@ -192,7 +197,7 @@ def reason(error: Exception) -> str:
 def texts() -> list[str]:
     """Return 32 sentences of the primer, drawn by a fixed seed."""
     source = manifests.load("primer")
-    found = corpus.prepare(source, manifests.fetch(source))[0].filter(kind="sentence")["text"].to_list()
+    found = passages.prepare(source, manifests.fetch(source))[0].filter(kind="sentence")["text"].to_list()
     return [found[i] for i in np.random.default_rng(17).permutation(len(found))[:N_TEXTS]]
 
 
@@ -209,7 +214,9 @@ def apart(task: Callable, *given) -> dict:
 def fresh() -> multiprocessing.context.BaseContext:
     """Return how to fork from a server that has imported what is needed, and has run none of it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["peft", "transformers", "cardioembed_lib.encoder", "cardioembed_lib.corpus"])
+    context.set_forkserver_preload(
+        ["peft", "transformers", "cardioembed_lib.encoder", "cardioembed_study.corpus.passages"]
+    )
     return context
 
 
@@ -240,12 +247,12 @@ def measure(arm: Arm, read: list[str]) -> dict:
     before = peak_bytes()
     found = load(arm)
     for text in read:  # a library's kernels are made for each length when they are first used
-        encoders.encode(found, [text])
-    latencies = [seconds(lambda text=text: encoders.encode(found, [text])) for text in read]
-    encoders.encode(found, read)
+        encoder.encode(found, [text])
+    latencies = [seconds(lambda text=text: encoder.encode(found, [text])) for text in read]
+    encoder.encode(found, read)
     batches: list[float] = []
     while sum(batches) < SECONDS:
-        batches.append(seconds(lambda: encoders.encode(found, read)))
+        batches.append(seconds(lambda: encoder.encode(found, read)))
     parameters = list(found.model.parameters())
     return {
         "latencies_ms": [1000 * s for s in latencies],
@@ -271,22 +278,22 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def load(arm: Arm) -> encoders.Encoder:
+def load(arm: Arm) -> encoder.Encoder:
     """Return an arm's encoder."""
     if arm.model not in SHAPES:
-        return encoders.load(arm.model, adapter=arm.adapter, dtype=arm.dtype)
+        return lib_models.load(lib_models.spec(arm.model, paths.MODELS), adapter=arm.adapter, dtype=arm.dtype)
     torch.manual_seed(17)
     shape = SHAPES[arm.model]
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = shape.build(getattr(torch, arm.dtype)).eval().requires_grad_(False)
-    return encoders.Encoder(
+    return encoder.Encoder(
         arm.model, model, tokenizer(), "last" if shape.kv_heads else "mean", {}, 512, "random weights"
     )
 
 
 def tokenizer():
     """Return all-MiniLM-L6-v2's tokenizer, without its weights."""
-    module, _, inside = encoders.spec(MODEL).package.path.partition("/")
+    module, _, inside = lib_models.spec(MODEL, paths.MODELS).package.path.partition("/")
     return AutoTokenizer.from_pretrained(Path(importlib.util.find_spec(module).submodule_search_locations[0]) / inside)
 
 

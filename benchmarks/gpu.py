@@ -23,7 +23,8 @@ from torch import nn
 from transformers import Qwen3Config, Qwen3Model
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import lora, records, training
+from cardioembed_lib import lora, models, training
+from cardioembed_study import paths, records
 
 MODEL = "Qwen3-Embedding-8B"
 RANK, BATCH = 16, 128  # CardioEmbed, section 2.2
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> dict:
     plan = training.Plan(
         batch_size=8 if given.tiny else BATCH,
         epochs=1,
+        learning_rate=2e-4,
+        seed=17,
         precision="bfloat16",
         token_budget=given.token_budget,
         eval_every=WARM_UP,
@@ -79,7 +82,7 @@ def main(arguments: list[str] | None = None) -> dict:
 
 def config(tiny: bool) -> Qwen3Config:
     """Return the shape of the paper's base, or one that a test can hold."""
-    shape = encoders.spec(MODEL).architecture
+    shape = models.spec(MODEL, paths.MODELS).architecture
     if tiny:
         shape = {
             "layers": 2,

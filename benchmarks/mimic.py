@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cardioembed_lib import paths, records
+from cardioembed_study import paths, records
 
 N_NOTES, N_PATIENTS, N_STAYS, N_DIAGNOSES = 2_083_180, 46_146, 58_976, 651_047
 N_TEXTS, N_WORDS = 20_000, 8_000  # different texts, and words that they are made of

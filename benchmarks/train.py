@@ -16,7 +16,8 @@ import argparse
 import importlib.util
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin cost a busy machine a factor of 5
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as cardioembed_lib sets it
+
 
 import statistics
 import tempfile
@@ -37,12 +38,14 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback
 
-from cardioembed_lib import corpus, lora, manifests, pairs, records, training
-from cardioembed_lib import encoder as encoders
+from cardioembed_lib import encoder, lora, models, training
+from cardioembed_study import paths, records
+from cardioembed_study.corpus import manifests, pairs
+from cardioembed_study.corpus import passages as corpus_passages
 
 MODEL = "all-MiniLM-L6-v2"
 ADAPTER = {"rank": 16, "alpha": 32.0, "dropout": 0.05, "targets": "all-linear"}
-PLAN = training.Plan(batch_size=128, epochs=1, checkpoint_every=10**6)
+PLAN = training.Plan(batch_size=128, epochs=1, learning_rate=2e-4, seed=17, precision="float32", checkpoint_every=10**6)
 DTYPES = ("float32", "bfloat16")
 
 
@@ -100,7 +103,7 @@ def sentences(n: int) -> tuple[str, list[tuple[str, str]]]:
     """Return a source's name and n pairs of neighbouring sentences, drawn by a fixed seed, repeated if there are too few."""
     name = "openstax_anatomy_physiology_2e" if os.environ.get("CARDIOEMBED_MIRROR") else "primer"
     source = manifests.load(name)
-    passages = corpus.prepare(source, manifests.fetch(source))[0].with_columns(split=pl.lit("train"))
+    passages = corpus_passages.prepare(source, manifests.fetch(source))[0].with_columns(split=pl.lit("train"))
     found = pairs.make(passages, "adjacent").select("anchor", "positive")
     order = np.random.default_rng(17).permutation(len(found))
     return name, found[np.resize(order, n)].rows()
@@ -108,23 +111,23 @@ def sentences(n: int) -> tuple[str, list[tuple[str, str]]]:
 
 def lengths(texts: list[tuple[str, str]]) -> dict[str, float]:
     """Return the mean and the longest number of tokens of a sentence."""
-    found = [len(ids) for ids in encoders.tokenise(base(), [text for pair in texts for text in pair])]
+    found = [len(ids) for ids in encoder.tokenise(base(), [text for pair in texts for text in pair])]
     return {"tokens_mean": float(np.mean(found)), "tokens_longest": max(found)}
 
 
-def base() -> encoders.Encoder:
+def base() -> encoder.Encoder:
     """Return a fresh base model, cut at 128 tokens as ``02_train`` does."""
-    return encoders.load(MODEL, max_length=128)
+    return models.load(models.spec(MODEL, paths.MODELS), max_length=128)
 
 
 def ours(texts: list[tuple[str, str]], plan: training.Plan, attention: str | None = None) -> float:
-    """Return the seconds of one epoch of our training, with the attention of ``encoder.load`` or another."""
+    """Return the seconds of one epoch of our training, with the attention of ``models.load`` or another."""
     found = base()
     if attention:
         found.model.set_attn_implementation(attention)
-    found = encoders.with_model(found, lora.attach(found.model, **ADAPTER, seed=1))
+    found = encoder.with_model(found, lora.attach(found.model, **ADAPTER, seed=1))
     started = time.perf_counter()
-    anchors, positives = (encoders.tokenise(found, side) for side in zip(*texts, strict=True))
+    anchors, positives = (encoder.tokenise(found, side) for side in zip(*texts, strict=True))
     n = len(texts)
     rows = training.Pairs(anchors, positives, [[]] * n, list(range(n)), [str(i) for i in range(n)])
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +137,7 @@ def ours(texts: list[tuple[str, str]], plan: training.Plan, attention: str | Non
 
 def peer(texts: list[tuple[str, str]], dtype: str, base_dropout: bool) -> float:
     """Return the seconds of one epoch of sentence-transformers' trainer: every batch padded to its longest text."""
-    module, _, inside = encoders.spec(MODEL).package.path.partition("/")
+    module, _, inside = models.spec(MODEL, paths.MODELS).package.path.partition("/")
     model = SentenceTransformer(str(Path(importlib.util.find_spec(module).submodule_search_locations[0]) / inside))
     model.max_seq_length = 128
     for part in model.modules():

@@ -1,3 +1,13 @@
-"""CardioEmbed, reproduced: pooling, loss, LoRA set-up and metrics, and the glue between notebooks."""
+"""The method: pooling, losses, adapters, training, metrics. One question a module; nothing here knows this repository.
 
-__version__ = "0.1.0"
+Compute threads wait without spinning unless the user chose otherwise (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``): where anything
+else runs, spinning threads wait for each other. Training took 3.2 times its quiet time beside one busy process, 1.3 times
+without spinning, which costs 18 % on a quiet machine (two cores, one run each; no shorter spin lost neither). OpenMP reads this
+once, when it is loaded, so it is set here, the one exception to the rule that nothing happens at import.
+"""
+
+import os
+import sys
+
+if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -17,8 +17,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import nn
 
-from cardioembed_lib import encoder as encoders
-from cardioembed_lib.encoder import Encoder, ModelSpec
+from cardioembed_lib import models
+from cardioembed_lib.encoder import Encoder
+from cardioembed_lib.models import ModelSpec
 
 CONFIG = "adapter_config.json"
 # The flags that name a pooling in 1_Pooling/config.json: read by every version of sentence-transformers, 6 included.
@@ -26,41 +27,39 @@ POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token",
 MODULES = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
 
 
-def save(encoder: Encoder, base: str, folder: Path, card: Mapping[str, object]) -> Path:
-    """Write what was trained as a folder that sentence-transformers and ``encoder.load`` can read; return the folder.
+def save(encoder: Encoder, base: ModelSpec, folder: Path, card: Mapping[str, object]) -> Path:
+    """Write what was trained as a folder that sentence-transformers and ``models.load`` can read; return the folder.
 
     An adapter (then peft reads it too), or the whole model. It is written aside and moved: a failure leaves what was there
     before. The same weights give the same bytes.
 
     Args:
         encoder: base with an adapter on it (``lora.attach``), or trained as a whole (``lora.whole``).
-        base: the base's name in ``models.yaml``.
+        base: what it was trained on.
         folder: an earlier adapter there is replaced, anything else refused.
         card: facts for the model card, in their order; a value that is a mapping becomes a table. Base, its licence and
             the intended use are added here.
 
     Raises:
-        KeyError: if the base is not in ``models.yaml``.
         ValueError: if nothing of the model was trained, or the folder holds something else.
     """
-    entry = encoders.spec(base)
     adapted = isinstance(encoder.model, PeftModel)
     if not adapted and not hasattr(encoder.model, "base_weights"):
         raise ValueError(f"{encoder.name} has no adapter; lay one on with lora.attach and encoder.with_model first")
     if (
         folder.exists()
         and any(folder.iterdir())
-        and not any((folder / name).exists() for name in (CONFIG, encoders.WHOLE))
+        and not any((folder / name).exists() for name in (CONFIG, models.WHOLE))
     ):
         raise ValueError(f"{folder} exists and holds no adapter; choose another folder")
     aside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        (_write_adapter if adapted else _write_whole)(encoder.model, entry, aside)
-        _write_tokenizer(encoder, entry, aside)
-        _write_modules(entry, aside)
-        (aside / "README.md").write_text(model_card(base, entry, card, adapted), encoding="utf-8")
+        (_write_adapter if adapted else _write_whole)(encoder.model, base, aside)
+        _write_tokenizer(encoder, base, aside)
+        _write_modules(base, aside)
+        (aside / "README.md").write_text(model_card(base, card, adapted), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)
     finally:
@@ -68,18 +67,18 @@ def save(encoder: Encoder, base: str, folder: Path, card: Mapping[str, object]) 
     return folder
 
 
-def model_card(base: str, entry: ModelSpec, card: Mapping[str, object], adapted: bool = True) -> str:
+def model_card(base: ModelSpec, card: Mapping[str, object], adapted: bool = True) -> str:
     """Return the text of README.md: metadata that the hub reads, then the facts."""
-    title = f"LoRA adapter on {base}" if adapted else f"{base}, all weights tuned"
+    title = f"LoRA adapter on {base.name}" if adapted else f"{base.name}, all weights tuned"
     tags = "[sentence-transformers, lora, peft]" if adapted else "[sentence-transformers]"
-    facts = {"base": f"{entry.hub_id} at revision {entry.revision or 'unfixed'}", "licence of the base": entry.licence}
+    facts = {"base": f"{base.hub_id} at revision {base.revision or 'unfixed'}", "licence of the base": base.licence}
     facts |= card
     lines = [f"- {name}: {value}" for name, value in facts.items() if not isinstance(value, Mapping)]
     for name, table in facts.items():
         if isinstance(table, Mapping):
             lines += ["", f"## {name[0].upper()}{name[1:]}", "", "| name | value |", "|---|---|"]
             lines += [f"| {key} | {_cell(value)} |" for key, value in table.items()]
-    head = {"base_model": entry.hub_id, "library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
+    head = {"base_model": base.hub_id, "library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
     return "\n".join(
         [
             *(
@@ -96,34 +95,34 @@ def model_card(base: str, entry: ModelSpec, card: Mapping[str, object], adapted:
     )
 
 
-def _write_adapter(model: PeftModel, entry: ModelSpec, folder: Path) -> None:
+def _write_adapter(model: PeftModel, base: ModelSpec, folder: Path) -> None:
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
-    save_file(tensors, folder / encoders.ADAPTER, metadata={"format": "pt"})
+    save_file(tensors, folder / models.ADAPTER, metadata={"format": "pt"})
     kind = type(model.get_base_model())
     config = model.peft_config[model.active_adapter].to_dict() | {
         "auto_mapping": {"base_model_class": kind.__name__, "parent_library": kind.__module__},
-        "base_model_name_or_path": entry.hub_id,
+        "base_model_name_or_path": base.hub_id,
         "inference_mode": True,
-        "revision": entry.revision,
+        "revision": base.revision,
     }
     # peft keeps sets, whose order differs from process to process
     _write_json(folder / CONFIG, {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()})
 
 
-def _write_whole(model: nn.Module, entry: ModelSpec, folder: Path) -> None:
+def _write_whole(model: nn.Module, base: ModelSpec, folder: Path) -> None:
     tensors = {name: p.detach().to("cpu", torch.float32).contiguous() for name, p in model.named_parameters()}
-    save_file(tensors, folder / encoders.WHOLE, metadata={"format": "pt"})
-    config = model.config.to_dict() | {"base_model_name_or_path": entry.hub_id, "revision": entry.revision}
+    save_file(tensors, folder / models.WHOLE, metadata={"format": "pt"})
+    config = model.config.to_dict() | {"base_model_name_or_path": base.hub_id, "revision": base.revision}
     _write_json(folder / "config.json", {key: value for key, value in config.items() if key != "_name_or_path"})
 
 
-def _write_tokenizer(encoder: Encoder, entry: ModelSpec, folder: Path) -> None:
+def _write_tokenizer(encoder: Encoder, base: ModelSpec, folder: Path) -> None:
     """Write the tokenizer: sentence-transformers does not look for it at the base."""
     tokenizer = copy.deepcopy(encoder.tokenizer)
     tokenizer.backend_tokenizer.no_truncation()  # what is set there is left over from the last text encoded
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.model_max_length = entry.max_length
+    tokenizer.model_max_length = base.max_length
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -131,22 +130,22 @@ def _write_tokenizer(encoder: Encoder, entry: ModelSpec, folder: Path) -> None:
     _write_json(path, {k: v for k, v in config.items() if k not in dropped})
 
 
-def _write_modules(entry: ModelSpec, folder: Path) -> None:
+def _write_modules(base: ModelSpec, folder: Path) -> None:
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(MODULES.items())
     ]
-    pooling = {"word_embedding_dimension": entry.width} | {key: how == entry.pooling for how, key in POOLINGS.items()}
+    pooling = {"word_embedding_dimension": base.width} | {key: how == base.pooling for how, key in POOLINGS.items()}
     names = {"sentence_transformers": "sentence-transformers", "transformers": "transformers", "pytorch": "torch"}
     _write_json(folder / "modules.json", modules)
-    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": entry.max_length, "do_lower_case": False})
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": base.max_length, "do_lower_case": False})
     _write_json(folder / "1_Pooling" / "config.json", pooling)
     _write_json(folder / "2_Normalize" / "config.json", {})
     _write_json(
         folder / "config_sentence_transformers.json",
         {
             "__version__": {key: version(package) for key, package in names.items()},
-            "prompts": entry.prompts,
+            "prompts": base.prompts,
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },

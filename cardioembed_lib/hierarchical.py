@@ -1,53 +1,19 @@
 """Which other pairs of a batch are partly right, by the diagnoses of their admissions?
 
 Two losses that go by this name, kept apart: ``soft_chapter``, what the MIMIC project's code defines, and ``himulcon``, what
-it says it is. Labels are ICD-9-CM codes (``icd9``). Shapes: B pairs, D width, C chapters, L levels, coarse to fine.
+it says it is. Labels come as arrays: which chapters a pair has, or its label on each level. Shapes: B pairs, D width,
+C chapters, L levels, coarse to fine.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cardioembed_lib import icd9
-
 SHARE = 0.3  # what a full overlap of chapters counts beside the pair's own 1, before rows are normalised
-CHAPTERS = [name for name, _, _ in icd9.CHAPTERS]
-
-
-def chapters(codes: Sequence[Sequence[str]]) -> Tensor:
-    """Return which chapters each pair's admission has: (B, C) bool, all False where there is no code.
-
-    >>> chapters([["427.31", "V45.01"], []]).sum(dim=1).tolist()
-    [2, 0]
-    """
-    out = torch.zeros(len(codes), len(CHAPTERS), dtype=torch.bool)
-    for row, own in enumerate(codes):
-        for code in own:
-            out[row, CHAPTERS.index(icd9.chapter(code))] = True
-    return out
-
-
-def levels(codes: Sequence[Sequence[str]]) -> Tensor:
-    """Return chapter, category and code of each pair's first diagnosis as numbers: (B, 3) int64, -1 where there is none.
-
-    Equal numbers in a column are equal labels of that batch; a number means nothing beyond it.
-
-    >>> levels([["42731"], ["427.1"], ["486"], []]).tolist()
-    [[0, 0, 0], [0, 0, 1], [1, 1, 2], [-1, -1, -1]]
-    """
-    known: list[dict[str, int]] = [{}, {}, {}]
-    rows = [icd9.path(own[0]) if own else None for own in codes]
-    return torch.tensor(
-        [
-            [-1] * 3 if path is None else [k.setdefault(x, len(k)) for k, x in zip(known, path, strict=True)]
-            for path in rows
-        ]
-    ).reshape(-1, 3)
 
 
 def chapter_targets(chapters: Tensor, share: float = SHARE) -> Tensor:
@@ -56,7 +22,7 @@ def chapter_targets(chapters: Tensor, share: float = SHARE) -> Tensor:
     Not symmetric: an admission with one chapter is like one with ten, not the other way round.
 
     Args:
-        chapters: (B, C) bool, from ``chapters``.
+        chapters: (B, C) bool, which chapters each pair has.
         share: of a full overlap.
 
     Returns:

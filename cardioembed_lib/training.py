@@ -9,23 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
+from cardioembed_lib import checkpoint, hierarchical, losses
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import hierarchical, losses
 from cardioembed_lib.encoder import Encoder
 
 
@@ -38,15 +36,17 @@ class Pairs:
     negatives: list[list[list[int]]]
     groups: list[int]
     ids: list[str]
-    codes: list[list[str]] = field(default_factory=list)  # of each anchor's admission, where the pairs are of notes
+    labels: np.ndarray | None = None  # a row for each pair, as the hierarchical loss wants it (``hierarchical``)
 
 
-def tokenise(encoder: Encoder, frame: pl.DataFrame) -> Pairs:
-    """Return a table of pairs (``pairs.SCHEMA``) as token ids, the encoder's prompts in front.
+def tokenise(encoder: Encoder, frame: pl.DataFrame, labels: np.ndarray | None = None) -> Pairs:
+    """Return a table of pairs as token ids, the encoder's prompts in front.
 
     Args:
         encoder: whose tokenizer, prompts and length are used.
-        frame: pairs, with the same number of negatives in each row.
+        frame: B rows of ``anchor`` and ``positive`` (texts), ``negatives`` (as many texts in each row), ``group`` (pairs of
+            one group are not each other's negatives), ``anchor_id`` and ``positive_id`` (for messages).
+        labels: (B, C) bool or (B, L) int64, for the hierarchical losses.
     """
     query, document = (encoder.prompts.get(side, "") for side in ("query", "document"))
     flat = [text for texts in frame["negatives"].to_list() for text in texts]
@@ -58,46 +58,50 @@ def tokenise(encoder: Encoder, frame: pl.DataFrame) -> Pairs:
         negatives=[negatives[i * each : (i + 1) * each] for i in range(len(frame))],
         groups=(frame["group"].rank("dense") - 1).cast(pl.Int64).to_list(),
         ids=(frame["anchor_id"] + " -> " + frame["positive_id"]).to_list(),
-        codes=frame["codes"].fill_null([]).to_list() if "codes" in frame.columns else [],
+        labels=labels,
     )
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Texts of no task, tokenised, and the vectors (M, D) that the base gives them: what training is to leave in place."""
+    """General texts, tokenised, and the vectors (M, D) that the base gives them: what training is to leave in place."""
 
     ids: list[list[int]]
     vectors: np.ndarray
 
 
-def keep(encoder: Encoder, texts: Sequence[str], folder: Path | None = None) -> Kept:
+NO_TEXTS = Kept([], np.zeros((0, 0), dtype=np.float32))
+
+
+def keep(encoder: Encoder, texts: Sequence[str], vectors: np.ndarray | None = None) -> Kept:
     """Return texts with the vectors an encoder gives them now, in float32; nothing for no texts.
 
     Args:
         encoder: the base, before any training.
         texts: M texts.
-        folder: of embeddings kept from earlier runs (``encoder.cached``); ``None`` embeds anew.
+        vectors: (M, D), the base's, where they are known already; ``None`` embeds the texts.
     """
     if not texts:
-        return Kept([], np.zeros((0, 0), dtype=np.float32))
-    vectors = encoders.cached(folder, encoder, texts, progress=True) if folder else encoders.encode(encoder, texts)
-    return Kept(encoders.tokenise(encoder, texts), np.asarray(vectors))
+        return NO_TEXTS
+    return Kept(
+        encoders.tokenise(encoder, texts), np.asarray(encoders.encode(encoder, texts) if vectors is None else vectors)
+    )
 
 
-LABELLED = {
-    "soft_chapter": (hierarchical.chapters, hierarchical.soft_chapter_floor),
-    "himulcon": (hierarchical.levels, hierarchical.himulcon_floor),
+LABELLED = {  # loss, and its least value
+    "soft_chapter": (hierarchical.soft_chapter, hierarchical.soft_chapter_floor),
+    "himulcon": (hierarchical.himulcon, hierarchical.himulcon_floor),
 }
-NOTHING = Kept([], np.zeros((0, 0), dtype=np.float32))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train; each field is explained in the parameters cell of ``02_train``."""
+    """How to train; what has no default is the recipe's own, the rest is as the notebook ``02_train`` has and explains it."""
 
-    batch_size: int = 128
-    epochs: int = 2
-    learning_rate: float = 2e-4
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    seed: int
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -110,12 +114,17 @@ class Plan:
     one_of_group: bool = False
     keep_weight: float = 0.0
     keep_texts: int = 64
-    precision: str = "float32"
+    precision: str = "auto"
     token_budget: int = encoders.TOKEN_BUDGET
-    eval_every: int = 20
+    eval_every: int = 10
     patience: int = 0
     checkpoint_every: int = 10
-    seed: int = 17
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Plan:
+        """Return the plan in a notebook's parameters, which hold more than a plan; ``precision`` is settled (``precision``)."""
+        given = {field.name: parameters[field.name] for field in fields(cls)}
+        return cls(**given | {"precision": precision(given["precision"])})
 
 
 def precision(wanted: str) -> str:
@@ -127,16 +136,16 @@ def precision(wanted: str) -> str:
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def learning_rate_at(step: int, steps: int, plan: Plan) -> float:
+def learning_rate_at(step: int, steps: int, peak: float, warmup_fraction: float) -> float:
     """Return the rate of a step, counted from 0: linear warm-up, then half a cosine to zero (paper section 2.2).
 
-    >>> [round(learning_rate_at(s, 10, Plan(learning_rate=1.0, warmup_fraction=0.2)), 3) for s in (0, 1, 2, 6, 9)]
+    >>> [round(learning_rate_at(s, 10, peak=1.0, warmup_fraction=0.2), 3) for s in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.038]
     """
-    warmup = max(1, round(plan.warmup_fraction * steps))
+    warmup = max(1, round(warmup_fraction * steps))
     if step < warmup:
-        return plan.learning_rate * (step + 1) / warmup
-    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def batches(n: int, plan: Plan, epoch: int, groups: Sequence[int] = ()) -> Iterator[np.ndarray]:
@@ -169,26 +178,25 @@ def label_floor(pairs: Pairs, plan: Plan) -> float:
     target was one-hot and the loss InfoNCE. Here that is an error.
 
     Args:
-        pairs: with codes.
+        pairs: with labels.
         plan: loss and batches; 0.0 for a loss without labels.
 
     Raises:
-        ValueError: if more than half of the pairs have no code, or all targets are one-hot; says how many lookups missed.
+        ValueError: if more than half of the pairs have no label, or all targets are one-hot; says how many lookups missed.
     """
     if plan.loss not in LABELLED:
         return 0.0
-    missed = sum(not codes for codes in pairs.codes) if pairs.codes else len(pairs.ids)
-    of, floor = LABELLED[plan.loss]
-    drawn = (
-        [[pairs.codes[r] for r in rows] for rows in batches(len(pairs.ids), plan, 0, pairs.groups)]
-        if pairs.codes
-        else []
-    )
-    found = float(np.mean([floor(of(codes)) for codes in drawn])) if drawn else 0.0
-    if 2 * missed > len(pairs.ids) or found == 0.0:
+    n, labels = len(pairs.ids), pairs.labels
+    if labels is None:
+        missed, found = n, 0.0
+    else:
+        missed = int(np.count_nonzero(~labels.any(axis=1) if labels.dtype == bool else (labels < 0).all(axis=1)))
+        floors = [LABELLED[plan.loss][1](torch.from_numpy(labels[rows])) for rows in batches(n, plan, 0, pairs.groups)]
+        found = float(np.mean(floors)) if floors else 0.0
+    if 2 * missed > n or found == 0.0:
         raise ValueError(
-            f"loss {plan.loss}: {missed:,} of {len(pairs.ids):,} label lookups missed and the targets' entropy is {found:.4f}, "
-            "so they are (nearly) one-hot and the loss is InfoNCE; train on pairs 'temporal', whose admissions have diagnoses"
+            f"loss {plan.loss}: {missed:,} of {n:,} label lookups missed and the targets' entropy is {found:.4f}, so they are "
+            "(nearly) one-hot and the loss is InfoNCE; train on pairs that have labels (of clinical notes: 'temporal')"
         )
     return found
 
@@ -199,7 +207,7 @@ def batch_loss(
     rows: Sequence[int],
     plan: Plan,
     gather: bool = False,
-    kept: Kept = NOTHING,
+    kept: Kept = NO_TEXTS,
     kept_rows: Sequence[int] = (),
 ) -> Tensor:
     """Return the loss of some pairs, and of some kept texts: all are embedded together, in chunks of similar length.
@@ -237,8 +245,8 @@ def _pair_loss(
     if plan.loss == "triplet":
         return losses.triplet(anchors, positives, negatives, margin=plan.margin)
     if plan.loss in LABELLED:
-        labels = LABELLED[plan.loss][0]([pairs.codes[r] for r in rows])
-        return getattr(hierarchical, plan.loss)(anchors, positives, labels, temperature=plan.temperature)
+        labels = torch.from_numpy(pairs.labels[np.asarray(rows)])
+        return LABELLED[plan.loss][0](anchors, positives, labels, temperature=plan.temperature)
     return losses.info_nce(
         anchors,
         positives,
@@ -272,7 +280,7 @@ def train(
     folder: Path,
     evaluate: Callable[[Encoder], float] | None = None,
     progress: bool = True,
-    kept: Kept = NOTHING,
+    kept: Kept = NO_TEXTS,
 ) -> list[dict]:
     """Train the adapter in place, leave it at its best dev score, and return the history.
 
@@ -300,41 +308,40 @@ def train(
         FloatingPointError: if a loss, its gradient or a dev score is not finite, with the ids of the batch; the adapter is
             not touched by that step, and the last checkpoint is kept.
     """
-    rank, ranks = _ranks()
+    rank, processes = ranks()
     if len(pairs.ids) < plan.batch_size:
         raise ValueError(
             f"{len(pairs.ids)} training pairs are fewer than one batch of {plan.batch_size}; lower batch_size"
         )
     for name in ("batch_size", "keep_texts"):
-        if (size := getattr(plan, name)) % ranks:
-            raise ValueError(f"{name} is {size}; it must be a multiple of the {ranks} processes that share a batch")
+        if (size := getattr(plan, name)) % processes:
+            raise ValueError(f"{name} is {size}; it must be a multiple of the {processes} processes that share a batch")
     if plan.keep_weight and len(kept.ids) < plan.keep_texts:
         raise ValueError(f"{len(kept.ids)} kept texts are fewer than the {plan.keep_texts} of a step; lower keep_texts")
-    if plan.loss in LABELLED and ranks > 1:
+    if plan.loss in LABELLED and processes > 1:
         raise ValueError(f"loss {plan.loss} compares the pairs of one process only; train it in one")
     label_floor(pairs, plan)
-    state = _State(encoder, pairs, kept, plan, folder)
+    plan = replace(plan, precision=precision(plan.precision))
+    drawn = (batches(len(pairs.ids), plan, epoch, pairs.groups) for epoch in range(plan.epochs))
+    schedule = [(epoch, rows) for epoch, batch in enumerate(drawn) for rows in batch]
+    state = checkpoint.State(
+        encoder.model, _optimiser(encoder.model, plan), _identity(plan, pairs, kept), folder, rank == 0
+    )
     state.resume()
     if evaluate and not state.history:
-        state.judge(evaluate, plan)
-    bar = tqdm(
-        total=state.total,
-        initial=state.step,
-        unit="step",
-        desc="train",
-        disable=not progress or rank > 0,
-        mininterval=2,
-    )
+        _judge(encoder, evaluate, plan, state)
+    bar = tqdm(total=len(schedule), initial=state.step, unit="step", desc="train", disable=not progress or rank > 0)
     with bar:
-        while state.step < state.total and not state.stopped:
+        while state.step < len(schedule) and not state.stopped:
             started = time.perf_counter()
-            loss = _step(encoder, pairs, kept, plan, state)
+            loss = _step(encoder, pairs, kept, plan, state, schedule)
             pace = plan.batch_size / (time.perf_counter() - started)
             bar.set_postfix(loss=f"{loss:.4f}", pairs_per_s=f"{pace:.0f}", refresh=False)
             bar.update()
-            if evaluate and (state.step % plan.eval_every == 0 or state.step == state.total):
-                state.judge(evaluate, plan)
-            if state.step % plan.checkpoint_every == 0 or state.step == state.total or state.stopped:
+            last = state.step == len(schedule)
+            if evaluate and (state.step % plan.eval_every == 0 or last):
+                _judge(encoder, evaluate, plan, state)
+            if state.step % plan.checkpoint_every == 0 or last or state.stopped:
                 state.save()
     if evaluate:
         state.restore_best()
@@ -342,16 +349,30 @@ def train(
     return state.history
 
 
-def _step(encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, state: _State) -> float:
+def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, foreach=False)
+
+
+def _identity(plan: Plan, pairs: Pairs, kept: Kept) -> dict[str, Any]:
+    """Return what a checkpoint must have been made with, to be gone on from."""
+    labels = None if pairs.labels is None else pairs.labels.tolist()
+    content = json.dumps([pairs.anchors, pairs.positives, pairs.negatives, pairs.groups, kept.ids, labels])
+    return asdict(plan) | {"pairs": hashlib.sha256(content.encode()).hexdigest()[:12]}
+
+
+def _step(
+    encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, state: checkpoint.State, schedule: Sequence[tuple]
+) -> float:
     """Take one optimiser step and return its loss."""
-    epoch, rows = state.schedule[state.step]
-    rank, ranks = _ranks()
+    epoch, rows = schedule[state.step]
+    rank, processes = ranks()
     train_mode(encoder.model)
     # Dropout is drawn by step and rank: a resumed run needs no generator state, whatever evaluation drew in between.
     torch.manual_seed(int(np.random.SeedSequence([plan.seed, state.step, rank]).generate_state(1, np.uint64)[0] >> 1))
     held = _kept_rows(len(kept.ids), plan, state.step)
-    shares = [np.split(part, ranks)[rank] for part in (rows, held)]
-    loss = batch_loss(encoder, pairs, shares[0], plan, ranks > 1, kept, shares[1])
+    shares = [np.split(part, processes)[rank] for part in (rows, held)]
+    loss = batch_loss(encoder, pairs, shares[0], plan, processes > 1, kept, shares[1])
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     value = _mean_over_ranks([loss.detach(), *(p.grad for p in state.parameters.values())])[0].item()
@@ -359,16 +380,35 @@ def _step(encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, state: _State)
     if not (math.isfinite(value) and math.isfinite(norm)):
         names = ", ".join(pairs.ids[r] for r in rows[:8])
         raise FloatingPointError(
-            f"loss is {value}, gradient norm {norm} at step {state.step + 1}, batch of pairs {names}, …; {state.kept()}; "
+            f"loss is {value}, gradient norm {norm} at step {state.step + 1}, batch of pairs {names}, …; {state.where()}; "
             "lower learning_rate or use precision float32, under another run name"
         )
-    rate = learning_rate_at(state.step, state.total, plan)
+    rate = learning_rate_at(state.step, len(schedule), plan.learning_rate, plan.warmup_fraction)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.optimiser.step()
     state.step += 1
     state.log({"step": state.step, "epoch": epoch, "loss": value, "learning_rate": rate, "gradient_norm": norm})
     return value
+
+
+def _judge(encoder: Encoder, evaluate: Callable[[Encoder], float], plan: Plan, state: checkpoint.State) -> None:
+    """Score the model on dev, keep it if it is the best so far, stop when patience is spent."""
+    encoder.model.eval()
+    rank, processes = ranks()
+    score = float(evaluate(encoder)) if rank == 0 else 0.0
+    if processes > 1:
+        told = torch.tensor(score, dtype=torch.float64, device=encoder.device)
+        distributed.broadcast(told, 0)
+        score = told.item()
+    if not math.isfinite(score):
+        raise FloatingPointError(
+            f"dev score is {score} at step {state.step}; {state.where()}; look at what evaluate returns"
+        )
+    state.log({"step": state.step, "dev_score": score})
+    spent = state.step - state.best_step >= plan.patience * plan.eval_every
+    if not state.keep_best(score) and plan.patience and spent:
+        state.stopped = True
 
 
 def _kept_rows(n: int, plan: Plan, step: int) -> np.ndarray:
@@ -378,7 +418,7 @@ def _kept_rows(n: int, plan: Plan, step: int) -> np.ndarray:
     return np.random.default_rng([plan.seed, step, 1]).choice(n, plan.keep_texts, replace=False)
 
 
-def _ranks() -> tuple[int, int]:
+def ranks() -> tuple[int, int]:
     """Return this process's rank and how many share the work: (0, 1) unless torch.distributed is initialised."""
     shared = distributed.is_available() and distributed.is_initialized()
     return (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
@@ -386,133 +426,7 @@ def _ranks() -> tuple[int, int]:
 
 def _mean_over_ranks(tensors: list[Tensor]) -> list[Tensor]:
     """Replace each tensor by its mean over the ranks: losses are means of equal slices, so this is the whole batch's."""
-    for tensor in tensors if _ranks()[1] > 1 else ():
+    for tensor in tensors if ranks()[1] > 1 else ():
         distributed.all_reduce(tensor)
-        tensor /= _ranks()[1]
+        tensor /= ranks()[1]
     return tensors
-
-
-class _State:
-    """All that a resumed run needs: adapter, optimiser, position, best adapter so far, history."""
-
-    def __init__(self, encoder: Encoder, pairs: Pairs, kept: Kept, plan: Plan, folder: Path) -> None:
-        self.encoder, self.plan, self.folder = encoder, plan, folder
-        drawn = (batches(len(pairs.ids), plan, epoch, pairs.groups) for epoch in range(plan.epochs))
-        self.schedule = [(epoch, rows) for epoch, batch in enumerate(drawn) for rows in batch]
-        self.total = len(self.schedule)
-        content = json.dumps([pairs.anchors, pairs.positives, pairs.negatives, pairs.groups, kept.ids, pairs.codes])
-        self.identity = asdict(plan) | {"pairs": hashlib.sha256(content.encode()).hexdigest()[:12]}
-        self.path = folder / "checkpoint" / "last.safetensors"
-        self.parameters = {n: p for n, p in encoder.model.named_parameters() if p.requires_grad}
-        self.optimiser = torch.optim.AdamW(
-            self.parameters.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay, foreach=False
-        )
-        self.step, self.stopped, self.history = 0, False, []
-        self.best_score, self.best_step, self.best = -math.inf, 0, {}
-
-    def log(self, row: dict) -> None:
-        """Append to the history, in memory and on disk."""
-        self.history.append(row)
-        if _ranks()[0] > 0:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def judge(self, evaluate: Callable[[Encoder], float], plan: Plan) -> None:
-        """Score the adapter on dev, keep it if it is the best so far, stop when patience is spent."""
-        self.encoder.model.eval()
-        rank, ranks = _ranks()
-        score = float(evaluate(self.encoder)) if rank == 0 else 0.0
-        if ranks > 1:
-            told = torch.tensor(score, dtype=torch.float64, device=self.encoder.device)
-            distributed.broadcast(told, 0)
-            score = told.item()
-        if not math.isfinite(score):
-            raise FloatingPointError(
-                f"dev score is {score} at step {self.step}; {self.kept()}; look at what evaluate returns"
-            )
-        self.log({"step": self.step, "dev_score": score})
-        if score > self.best_score:
-            self.best_score, self.best_step = score, self.step
-            self.best = {n: p.detach().clone() for n, p in self.parameters.items()}
-        elif plan.patience and self.step - self.best_step >= plan.patience * plan.eval_every:
-            self.stopped = True
-
-    def restore_best(self) -> None:
-        """Put the best adapter back into the model."""
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(self.best[name])
-
-    def kept(self) -> str:
-        """Return where an interrupted run stands, for a message."""
-        where = f"{self.path.parent.name}/{self.path.name}"
-        return f"the last checkpoint is kept in {where}" if self.path.exists() else "no checkpoint was due yet"
-
-    def save(self) -> None:
-        """Write the checkpoint aside, flush it to disk, and move it into place: a kill leaves the old or the new one."""
-        if _ranks()[0] > 0:
-            return
-        tensors = {f"adapter/{n}": p.detach() for n, p in self.parameters.items()}
-        tensors |= {f"best/{n}": t for n, t in self.best.items()}
-        for name, parameter in self.parameters.items():
-            tensors |= {f"optimiser/{key}/{name}": value for key, value in self.optimiser.state[parameter].items()}
-        position = {
-            "step": self.step,
-            "stopped": self.stopped,
-            "best_score": self.best_score,
-            "best_step": self.best_step,
-        }
-        position |= {"history": self.history, "plan": self.identity}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".partial")
-        save_file(
-            {k: v.contiguous().cpu() for k, v in tensors.items()}, aside, metadata={"position": json.dumps(position)}
-        )
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(self.path)
-
-    def resume(self) -> None:
-        """Go back to the checkpoint, if there is one, else start clean.
-
-        Raises:
-            ValueError: if the checkpoint belongs to another plan or other pairs.
-        """
-        history = self.folder / "history.jsonl"
-        if not self.path.exists():
-            if _ranks()[0] == 0:
-                history.unlink(missing_ok=True)
-            return
-        with safe_open(self.path, "pt") as file:
-            position = json.loads(file.metadata()["position"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        plan = position.pop("plan")
-        if plan != self.identity:
-            changed = {k: (plan.get(k), v) for k, v in self.identity.items() if plan.get(k) != v}
-            raise ValueError(
-                f"{self.path} was made with another plan (kept, wanted): {changed}; choose another run name"
-            )
-        for key, value in position.items():
-            setattr(self, key, value)
-        self._fill(tensors)
-        if _ranks()[0] > 0:
-            return
-        aside = history.with_suffix(".partial")
-        aside.write_text("".join(json.dumps(row) + "\n" for row in self.history), encoding="utf-8")
-        aside.replace(history)
-
-    def _fill(self, tensors: dict[str, Tensor]) -> None:
-        device = self.encoder.device
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[f"adapter/{name}"])
-                kept = {
-                    k.split("/")[1]: v
-                    for k, v in tensors.items()
-                    if k.startswith("optimiser/") and k.endswith(f"/{name}")
-                }
-                if kept:
-                    self.optimiser.state[parameter] = {k: v if k == "step" else v.to(device) for k, v in kept.items()}
-        self.best = {k.removeprefix("best/"): v.to(device) for k, v in tensors.items() if k.startswith("best/")}

@@ -3,6 +3,8 @@
 import os
 import socket
 
+import tiny
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported, which reads it once; child processes inherit it
 
 import pytest
@@ -19,6 +21,7 @@ from transformers import (
 )
 
 from cardioembed_lib import encoder as encoders
+from cardioembed_lib import models as lib_models
 
 torch.set_num_threads(1)  # tiny models gain nothing from a second thread, and lose much where the cores are shared
 
@@ -60,7 +63,7 @@ def no_network():
 @pytest.fixture(scope="session")
 def minilm():
     """Return the packaged all-MiniLM-L6-v2; no test may change it (lay an adapter on a copy)."""
-    return encoders.load("all-MiniLM-L6-v2", device="cpu")
+    return lib_models.load(tiny.spec("all-MiniLM-L6-v2"), device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -10,26 +10,23 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import tiny
 import torch
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from safetensors.torch import load_file
 from transformers import Qwen3Config
 
-from cardioembed_lib import (
-    claims,
-    claims_page,
-    export,
-    lora,
-    manifests,
-    note_tables,
-    paths,
-    publish,
-    report,
-    settings,
-    study_tables,
-)
-from cardioembed_lib import encoder as encoders
+from cardioembed_lib import encoder, export, lora
+from cardioembed_lib import models as lib_models
+from cardioembed_study import paths, settings, show
+from cardioembed_study.claims import page as claims_page
+from cardioembed_study.claims import verdicts
+from cardioembed_study.corpus import manifests
+from cardioembed_study.forgetting import tables as forgetting_tables
+from cardioembed_study.notes import tables as note_tables
+from cardioembed_study.retrieval import tables as retrieval_tables
+from cardioembed_study.workflow import publish
 
 BOOK = paths.BOOK
 PAGES = sorted(BOOK.glob("*.md"))
@@ -64,21 +61,21 @@ def fewest_numbers():
     right = {"all": {"accuracy": 0.25}}
     probe = {"metrics": {"probe": right, "choice": right}, "counts": {"all": 300}}
     similarity = dict.fromkeys(("tfidf", "base", "a", "b"), probe)
-    ledger = claims.ledger()
+    ledger = verdicts.ledger()
     return (
-        report.numbers(
+        retrieval_tables.numbers(
             {"counts": dict.fromkeys(("passages", "leaks_removed", "exact_duplicates", "near_duplicates"), 5)},
             {model: {"counts": counts, "metrics": {task: {"mrr": 0.25} for task in FEWEST}} for model in models},
             comparison,
         )
-        | study_tables.numbers(
+        | forgetting_tables.numbers(
             {"similarity": similarity, "mteb": {"base": scores, "a": scores}, "retrieval": {"base": {"metrics": {}}}},
             {"tuned": ["a", "b"]},
             {"tuned": (forgetting, comparison)},
             "base",
         )
         | note_tables.numbers({}, {}, {"status": "not run"}, {}, "base")
-        | claims_page.numbers(claims.verdicts(ledger, {}), claims.checks(ledger))
+        | claims_page.numbers(verdicts.verdicts(ledger, {}), verdicts.checks(ledger))
     )
 
 
@@ -177,8 +174,8 @@ def test_sizes_of_adapters_on_the_page_follow_from_the_configuration():
 
 def run_examples(code, folder, adapter):
     """Run a page's Python blocks as one program, in a folder with an adapter and a hub cache that holds the base."""
-    entry = encoders.spec("all-MiniLM-L6-v2")
-    files, _ = encoders._source("all-MiniLM-L6-v2", entry)
+    entry = tiny.spec("all-MiniLM-L6-v2")
+    files, _ = lib_models._source("all-MiniLM-L6-v2", entry)
     repository = folder / "home" / "hub" / f"models--{entry.hub_id.replace('/', '--')}"
     (repository / "refs").mkdir(parents=True)
     (repository / "snapshots").mkdir()
@@ -198,14 +195,14 @@ def adapter(tmp_path_factory, minilm):
     """Return the committed adapter that the pages name, or one made here where none is committed yet."""
     if (paths.ROOT / ADAPTER).exists():
         return paths.ROOT / ADAPTER
-    base = encoders.load("all-MiniLM-L6-v2", device="cpu")
+    base = lib_models.load(tiny.spec("all-MiniLM-L6-v2"), device="cpu")
     model = lora.attach(base.model, rank=2, alpha=4, dropout=0.0, targets="qv", seed=1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.fill_(0.01)
     return export.save(
-        encoders.with_model(base, model), "all-MiniLM-L6-v2", tmp_path_factory.mktemp("made") / "adapter", {}
+        encoder.with_model(base, model), "all-MiniLM-L6-v2", tmp_path_factory.mktemp("made") / "adapter", {}
     )
 
 
@@ -304,7 +301,7 @@ def test_numbers_in_sentences_are_those_of_the_records(again):
 
 def test_readme_shows_the_headline_claims_and_their_profile(evidence):
     shown = re.search(r"<!-- table -->\n(.*?)<!-- /table -->", (paths.ROOT / "README.md").read_text(), re.S)[1]
-    table = (BOOK / "tables" / "claims-headline.md").read_text().removeprefix(report.HEAD)
+    table = (BOOK / "tables" / "claims-headline.md").read_text().removeprefix(show.HEAD)
     assert publish.for_readme(table).strip() in shown and f"`{evidence}`" in shown
 
 
@@ -361,12 +358,10 @@ def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path, monkeypatch):
     for room in ("tables", "figures", "executed"):
         (folder / room).mkdir()
     for name in re.findall(r"\{include\} tables/([\w-]+)\.md", text):
-        (folder / "tables" / f"{name}.md").write_text(
-            f"{report.HEAD}{report.table([{'model': 'a', 'MRR': 0.5}]).data}\n"
-        )
+        (folder / "tables" / f"{name}.md").write_text(f"{show.HEAD}{show.table([{'model': 'a', 'MRR': 0.5}]).data}\n")
     monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
-    ledger = claims.ledger()
-    claims_page.write("fewest", ledger, claims.verdicts(ledger, {}), claims.checks(ledger))
+    ledger = verdicts.ledger()
+    claims_page.write("fewest", ledger, verdicts.verdicts(ledger, {}), verdicts.checks(ledger))
     shutil.copytree(tmp_path / "fewest" / "tables", folder / "tables", dirs_exist_ok=True)
     for name in re.findall(r"\{figure\} figures/([\w-]+)\.svg", text):
         (folder / "figures" / f"{name}.svg").write_text(

@@ -10,20 +10,25 @@ import yaml
 from lxml import html
 from markdown_it import MarkdownIt
 
-from cardioembed_lib import arithmetic, claims, claims_page, claims_text, paths, publish
+from cardioembed_study import paths
+from cardioembed_study.claims import arithmetic
+from cardioembed_study.claims import page as claims_page
+from cardioembed_study.claims import text as claims_text
+from cardioembed_study.claims import verdicts as claims_verdicts
+from cardioembed_study.workflow import publish
 
 STATIC = paths.BOOK / "_static"
-VERDICTS = list(claims.VERDICTS)
+VERDICTS = list(claims_verdicts.VERDICTS)
 HOSTILE = '<script>alert("1")</script> & *stars*, under_scores_, $5 | [a](b) `code`'
 
 
 def claim(name, value, **fields):
     about = {"source": "paper", "place": "Table 1", "model": "A", "data": "pairs", "metric": "mrr", "unit": "fraction"}
-    return claims.Claim(id=f"toy.{name}", value=value, **about | fields)
+    return claims_verdicts.Claim(id=f"toy.{name}", value=value, **about | fields)
 
 
 def judged(name, verdict, ours="", why="", link=""):
-    return claims.Verdict(claim=f"toy.{name}", verdict=verdict, ours=ours, why=why, link=link)
+    return claims_verdicts.Verdict(claim=f"toy.{name}", verdict=verdict, ours=ours, why=why, link=link)
 
 
 def check(name, names, holds=True, stated="1 + 1", computed="2", decides=True):
@@ -34,8 +39,8 @@ def check(name, names, holds=True, stated="1 + 1", computed="2", decides=True):
 def toy(tmp_path, monkeypatch):
     """Return four toy claims, their verdicts and two checks; tables go to a folder of this test."""
     monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
-    monkeypatch.setattr(claims, "sources", lambda: {"toy.paper": {"title": "The paper (v1)"}})
-    monkeypatch.setattr(claims, "HEADLINES", ("toy.two",))
+    monkeypatch.setattr(claims_verdicts, "sources", lambda: {"toy.paper": {"title": "The paper (v1)"}})
+    monkeypatch.setattr(claims_verdicts, "HEADLINES", ("toy.two",))
     ledger = [
         claim("one", 99.6, unit="percent", metric="acc_at_1"),
         claim("two", 0.51, model="B"),
@@ -60,8 +65,8 @@ def toy(tmp_path, monkeypatch):
 def real(tmp_path_factory):
     """Return the ledger, its verdicts by the committed records, its checks, and the folder of its tables."""
     (records, *_) = [*sorted((paths.BOOK / "results").glob("*")), tmp_path_factory.mktemp("no-evidence-yet")]
-    ledger = claims.ledger()
-    verdicts, checks = claims.verdicts(ledger, claims.load(records)), claims.checks(ledger)
+    ledger = claims_verdicts.ledger()
+    verdicts, checks = claims_verdicts.verdicts(ledger, claims_verdicts.load(records)), claims_verdicts.checks(ledger)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path_factory.mktemp("claims")))
         claims_page.write("toy", ledger, verdicts, checks)

@@ -6,10 +6,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
-from cardioembed_lib import encoder as encoders
-from cardioembed_lib import paths
+from cardioembed_study import paths
 
 spec = importlib.util.spec_from_file_location("encode_benchmark", paths.ROOT / "benchmarks" / "encode.py")
 benchmark = importlib.util.module_from_spec(spec)
@@ -23,7 +23,7 @@ def test_a_shape_has_as_many_parameters_as_the_models_it_stands_for(name):
         built = benchmark.SHAPES[name].build()
     millions = sum(p.numel() for p in built.parameters()) / 1e6
     for published in benchmark.SHAPES[name].published:
-        entry = encoders.spec(published)
+        entry = tiny.spec(published)
         assert millions == pytest.approx(entry.parameters, rel=0.005)
         assert built.config.hidden_size == entry.width
 

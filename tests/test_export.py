@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from cardioembed_lib import encoder as encoders
-from cardioembed_lib import export, lora
+from cardioembed_lib import encoder, export, lora, models
 
 MINILM, QWEN3 = "all-MiniLM-L6-v2", "Qwen3-Embedding-0.6B"
 TEXTS = ["The heart pumps blood through the arteries.", "a walk in the garden", "pain after exercise", "veins " * 300]
@@ -46,18 +46,18 @@ np.savez(sys.argv[2], **vectors)
 """
 
 
-def adapted(base: encoders.Encoder, rank: int = 16, targets: str = "all-linear") -> encoders.Encoder:
+def adapted(base: encoder.Encoder, rank: int = 16, targets: str = "all-linear") -> encoder.Encoder:
     """Return the encoder with an adapter whose B is not zero."""
     model = lora.attach(base.model, rank=rank, alpha=2 * rank, dropout=0.05, targets=targets, seed=0).eval()
     draw = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             parameter.data = 0.02 * torch.randn(parameter.shape, generator=draw)
-    return encoders.with_model(base, model)
+    return encoder.with_model(base, model)
 
 
-def fresh() -> encoders.Encoder:
-    return encoders.load(MINILM, device="cpu")
+def fresh() -> encoder.Encoder:
+    return models.load(tiny.spec(MINILM), device="cpu")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,7 +66,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def in_hub_cache(home: Path, name: str, files: Path) -> None:
     """Lay a folder out as the hub's client does: snapshots of a revision, and a branch that points to it."""
-    entry = encoders.spec(name)
+    entry = tiny.spec(name)
     repository = home / "hub" / f"models--{entry.hub_id.replace('/', '--')}"
     (repository / "snapshots").mkdir(parents=True)
     (repository / "refs").mkdir()
@@ -78,27 +78,27 @@ def in_hub_cache(home: Path, name: str, files: Path) -> None:
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "adapter"
     model = adapted(fresh())
-    assert export.save(model, MINILM, folder, CARD) == folder
-    return folder, encoders.encode(model, TEXTS), lora.count(fresh().model, 16, "all-linear")
+    assert export.save(model, tiny.spec(MINILM), folder, CARD) == folder
+    return folder, encoder.encode(model, TEXTS), lora.count(fresh().model, 16, "all-linear")
 
 
 def test_sentence_transformers_loads_it_offline_in_a_fresh_process(exported, tiny_qwen3, minilm, tmp_path):
     """MiniLM; and a tiny model under Qwen3-Embedding's name: last-token pooling, padding left, prompts, its end token."""
     folder, ours, _ = exported
     home = tmp_path / "home"
-    source, _ = encoders._source(MINILM, encoders.spec(MINILM))
+    source, _ = models._source(tiny.spec(MINILM))
     in_hub_cache(home, MINILM, Path(source))
 
-    tiny = tiny_qwen3()
-    entry = encoders.spec(QWEN3)
-    tiny = replace(tiny, max_length=entry.max_length, prompts=entry.prompts)
-    tiny.model.save_pretrained(tmp_path / "base")
-    tiny.tokenizer.save_pretrained(tmp_path / "base")
+    qwen = tiny_qwen3()
+    entry = tiny.spec(QWEN3)
+    qwen = replace(qwen, max_length=entry.max_length, prompts=entry.prompts)
+    qwen.model.save_pretrained(tmp_path / "base")
+    qwen.tokenizer.save_pretrained(tmp_path / "base")
     in_hub_cache(home, QWEN3, tmp_path / "base")
     texts = TEXTS[:3]
-    base_vectors = encoders.encode(tiny, texts)
-    tuned = adapted(tiny, rank=4)
-    export.save(tuned, QWEN3, tmp_path / "qwen3", CARD)
+    base_vectors = encoder.encode(qwen, texts)
+    tuned = adapted(qwen, rank=4)
+    export.save(tuned, tiny.spec(QWEN3), tmp_path / "qwen3", CARD)
 
     asked = {"minilm": (str(folder), TEXTS, "query"), "qwen3": (str(tmp_path / "qwen3"), texts, "query")}
     command = [sys.executable, "-c", OUTSIDE, json.dumps(asked), str(tmp_path / "out.npz")]
@@ -110,31 +110,31 @@ def test_sentence_transformers_loads_it_offline_in_a_fresh_process(exported, tin
     theirs = np.load(tmp_path / "out.npz")
 
     np.testing.assert_allclose(theirs["minilm"], ours, rtol=0, atol=1e-5)
-    assert abs(ours - encoders.encode(minilm, TEXTS)).max() > 1e-2, "the adapter does nothing"
+    assert abs(ours - encoder.encode(minilm, TEXTS)).max() > 1e-2, "the adapter does nothing"
     assert theirs["minilm/length"] == 256
     np.testing.assert_array_equal(theirs["minilm/prompted"], theirs["minilm"])
-    np.testing.assert_allclose(theirs["qwen3"], encoders.encode(tuned, texts), rtol=0, atol=1e-5)
-    prompted = encoders.encode(tuned, texts, prompt=entry.prompts["query"])
+    np.testing.assert_allclose(theirs["qwen3"], encoder.encode(tuned, texts), rtol=0, atol=1e-5)
+    prompted = encoder.encode(tuned, texts, prompt=entry.prompts["query"])
     np.testing.assert_allclose(theirs["qwen3/prompted"], prompted, rtol=0, atol=1e-5)
     assert abs(theirs["qwen3"] - base_vectors).max() > 1e-3 and abs(prompted - theirs["qwen3"]).max() > 1e-3
 
 
 def test_a_model_tuned_as_a_whole_is_read_back_by_both(tmp_path):
     tuned = fresh()
-    before = encoders.encode(tuned, TEXTS)
-    whole = encoders.with_model(tuned, lora.whole(tuned.model))
+    before = encoder.encode(tuned, TEXTS)
+    whole = encoder.with_model(tuned, lora.whole(tuned.model))
     draw = torch.Generator().manual_seed(1)
     for parameter in whole.model.parameters():
         parameter.data += 0.003 * torch.randn(parameter.shape, generator=draw)
-    folder = export.save(whole, MINILM, tmp_path / "adapter", CARD)
-    wanted = encoders.encode(whole, TEXTS)
+    folder = export.save(whole, tiny.spec(MINILM), tmp_path / "adapter", CARD)
+    wanted = encoder.encode(whole, TEXTS)
     assert abs(wanted - before).max() > 1e-2
-    again = encoders.load(MINILM, adapter=folder, device="cpu")
-    np.testing.assert_allclose(encoders.encode(again, TEXTS), wanted, rtol=0, atol=1e-5)
+    again = models.load(tiny.spec(MINILM), adapter=folder, device="cpu")
+    np.testing.assert_allclose(encoder.encode(again, TEXTS), wanted, rtol=0, atol=1e-5)
     theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(theirs, wanted, rtol=0, atol=1e-5)
-    base = encoders.load(MINILM, adapter=folder, weight=0.0, device="cpu")
-    np.testing.assert_allclose(encoders.encode(base, TEXTS), before, rtol=0, atol=1e-6)
+    base = models.load(tiny.spec(MINILM), adapter=folder, weight=0.0, device="cpu")
+    np.testing.assert_allclose(encoder.encode(base, TEXTS), before, rtol=0, atol=1e-6)
     assert (
         "all weights tuned" in (folder / "README.md").read_text()
         and "lora" not in (folder / "README.md").read_text().lower()
@@ -144,8 +144,8 @@ def test_a_model_tuned_as_a_whole_is_read_back_by_both(tmp_path):
 
 def test_encoder_loads_it_too(exported):
     folder, ours, _ = exported
-    again = encoders.load(MINILM, adapter=folder, device="cpu")
-    np.testing.assert_allclose(encoders.encode(again, TEXTS), ours, rtol=0, atol=1e-5)
+    again = models.load(tiny.spec(MINILM), adapter=folder, device="cpu")
+    np.testing.assert_allclose(encoder.encode(again, TEXTS), ours, rtol=0, atol=1e-5)
 
 
 def test_folder_holds_these_files_and_no_pickle_and_no_path(exported):
@@ -161,10 +161,10 @@ def test_folder_holds_these_files_and_no_pickle_and_no_path(exported):
 
 def test_weights_are_float32_and_as_large_as_counted(exported):
     folder, _, counted = exported
-    data = (folder / encoders.ADAPTER).read_bytes()
+    data = (folder / models.ADAPTER).read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
     assert len(data) == 4 * counted + header
-    tensors = load_file(folder / encoders.ADAPTER)
+    tensors = load_file(folder / models.ADAPTER)
     assert {t.dtype for t in tensors.values()} == {torch.float32}
     assert sum(t.numel() for t in tensors.values()) == counted
 
@@ -172,7 +172,7 @@ def test_weights_are_float32_and_as_large_as_counted(exported):
 def test_configuration_names_the_base_as_the_hub_does(exported):
     folder, _, _ = exported
     config = json.loads((folder / export.CONFIG).read_text())
-    entry = encoders.spec(MINILM)
+    entry = tiny.spec(MINILM)
     assert (config["base_model_name_or_path"], config["revision"]) == (entry.hub_id, entry.revision)
     assert (config["r"], config["lora_alpha"], config["inference_mode"]) == (16, 32, True)
     assert config["target_modules"] == sorted(config["target_modules"])
@@ -216,14 +216,14 @@ def test_card_tells_the_facts(exported):
 
 def test_an_earlier_adapter_is_replaced_and_anything_else_refused(tmp_path, tiny_bert):
     model = adapted(tiny_bert(), rank=2)
-    folder = export.save(model, MINILM, tmp_path / "adapter", {"run": "first"})
+    folder = export.save(model, tiny.spec(MINILM), tmp_path / "adapter", {"run": "first"})
     (folder / "left.txt").write_text("over")
-    export.save(model, MINILM, folder, {"run": "second"})
+    export.save(model, tiny.spec(MINILM), folder, {"run": "second"})
     assert "- run: second" in (folder / "README.md").read_text() and not (folder / "left.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="mine exists and holds no adapter; choose another folder"):
-        export.save(model, MINILM, tmp_path / "mine", {})
+        export.save(model, tiny.spec(MINILM), tmp_path / "mine", {})
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
@@ -235,20 +235,20 @@ def test_a_failure_leaves_what_was_there(tmp_path, tiny_bert, monkeypatch, step)
     model = adapted(tiny_bert(), rank=2)
     monkeypatch.setattr(export, step, fail)
     with pytest.raises(OSError, match="no space left"):
-        export.save(model, MINILM, tmp_path / "adapter", {})
+        export.save(model, tiny.spec(MINILM), tmp_path / "adapter", {})
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
-    folder = export.save(model, MINILM, tmp_path / "adapter", {"run": "first"})
+    folder = export.save(model, tiny.spec(MINILM), tmp_path / "adapter", {"run": "first"})
     before = contents(folder)
     monkeypatch.setattr(export, step, fail)
     with pytest.raises(OSError, match="no space left"):
-        export.save(model, MINILM, folder, {"run": "second"})
+        export.save(model, tiny.spec(MINILM), folder, {"run": "second"})
     assert contents(folder) == before and [p.name for p in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_a_model_without_adapter_and_an_unknown_base_are_refused(tmp_path, tiny_bert):
     with pytest.raises(ValueError, match=r"tiny-bert has no adapter; lay one on with lora.attach"):
-        export.save(tiny_bert(), MINILM, tmp_path / "a", {})
-    with pytest.raises(KeyError, match=r"no model 'all-MiniLM' in data_manifests/models.yaml; did you mean"):
-        export.save(adapted(tiny_bert(), rank=2), "all-MiniLM", tmp_path / "a", {})
+        export.save(tiny_bert(), tiny.spec(MINILM), tmp_path / "a", {})
+    with pytest.raises(KeyError, match=r"no model 'all-MiniLM' in models.yaml; did you mean"):
+        export.save(adapted(tiny_bert(), rank=2), tiny.spec("all-MiniLM"), tmp_path / "a", {})
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import paths, training
+from cardioembed_lib import models, training
+from cardioembed_study import paths
 
 spec = importlib.util.spec_from_file_location("gpu_benchmark", paths.ROOT / "benchmarks" / "gpu.py")
 benchmark = importlib.util.module_from_spec(spec)
@@ -43,7 +44,7 @@ def use(*marks):
 
 
 def minilm(device):
-    found = tiny.with_adapter(encoders.load("all-MiniLM-L6-v2", device=device))
+    found = tiny.with_adapter(models.load(tiny.spec("all-MiniLM-L6-v2"), device=device))
     ids = encoders.tokenise(found, SENTENCES)
     n = len(ids)
     pairs = training.Pairs(ids, ids[1:] + ids[:1], [[] for _ in ids], list(range(n)), [str(i) for i in range(n)])
@@ -72,7 +73,7 @@ def test_the_benchmark_has_the_shape_of_the_paper():
 
 @use(*on_gpu)
 def test_a_step_on_the_gpu_is_a_step_on_the_processor():
-    plan = training.Plan(batch_size=8)
+    plan = tiny.plan(batch_size=8)
     results = []
     for device in ("cpu", "cuda"):
         found, pairs = minilm(device)
@@ -88,7 +89,7 @@ def test_a_step_on_the_gpu_is_a_step_on_the_processor():
 @use(*on_gpu)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_run_stopped_on_the_gpu_ends_with_the_very_same_bytes(tmp_path, precision):
-    plan = training.Plan(batch_size=4, epochs=8, eval_every=3, checkpoint_every=2, precision=precision)
+    plan = tiny.plan(batch_size=4, epochs=8, eval_every=3, checkpoint_every=2, precision=precision)
 
     def run(name, stop_at=None):
         found, pairs = minilm("cuda")
@@ -115,7 +116,7 @@ def test_a_run_stopped_on_the_gpu_ends_with_the_very_same_bytes(tmp_path, precis
 @use(*on_gpu)
 def test_bfloat16_on_the_gpu_gives_nearly_the_loss_of_float32():
     found, pairs = minilm("cuda")
-    plan = training.Plan(batch_size=8)
+    plan = tiny.plan(batch_size=8)
     with torch.inference_mode():
         exact, rough = (
             training.batch_loss(found, pairs, range(8), replace(plan, precision=p)).item()

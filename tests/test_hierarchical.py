@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from tiny import chapters, levels
 
 from cardioembed_lib import hierarchical, losses
+from cardioembed_study.notes import icd9
 
 B, D = 6, 5
 CODES = [["42731", "4280"], ["4271", "486"], ["486"], [], ["V4501", "42731"], ["42731"]]
@@ -73,14 +75,14 @@ def sets_of(codes):
 
 
 def paths_of(codes):
-    return [hierarchical.icd9.path(own[0]) if own else None for own in codes]
+    return [icd9.path(own[0]) if own else None for own in codes]
 
 
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
 @pytest.mark.parametrize("name", ["soft_chapter", "himulcon"])
 def test_value_and_gradients_are_those_of_the_formula_written_out(name, temperature):
     ours, theirs = texts(), texts()
-    labels = getattr(hierarchical, {"soft_chapter": "chapters", "himulcon": "levels"}[name])(CODES)
+    labels = {"soft_chapter": chapters, "himulcon": levels}[name](CODES)
     value = getattr(hierarchical, name)(*ours, labels, temperature=temperature)
     if name == "soft_chapter":
         reference = plain_soft(*theirs, sets_of(CODES), temperature)
@@ -94,7 +96,7 @@ def test_value_and_gradients_are_those_of_the_formula_written_out(name, temperat
 
 
 def test_targets_by_hand():
-    targets = hierarchical.chapter_targets(hierarchical.chapters(CODES))
+    targets = hierarchical.chapter_targets(chapters(CODES))
     circulatory_and_lung = targets[
         1
     ]  # of chapters {circulatory, respiratory}: half overlaps with most, none with the empty one
@@ -106,7 +108,7 @@ def test_targets_by_hand():
 
 def test_soft_targets_without_labels_are_info_nce():
     anchors, positives = texts()
-    lost = hierarchical.chapters([[]] * B)
+    lost = chapters([[]] * B)
     soft = hierarchical.soft_chapter(anchors, positives, lost, temperature=0.07)
     assert soft.item() == pytest.approx(losses.info_nce(anchors, positives, temperature=0.07).item(), abs=1e-6)
     assert hierarchical.soft_chapter_floor(lost) == 0.0
@@ -114,7 +116,7 @@ def test_soft_targets_without_labels_are_info_nce():
 
 def test_soft_loss_stops_at_its_floor():
     """The best scores are log T; vectors whose cosines are the targets' logs reach the entropy and nothing goes below it."""
-    labels = hierarchical.chapters(CODES)
+    labels = chapters(CODES)
     targets = hierarchical.chapter_targets(labels)
     floor = hierarchical.soft_chapter_floor(labels)
     entropy = -(targets * targets.clamp(min=1e-30).log()).sum(dim=1).mean().item()
@@ -133,7 +135,7 @@ def test_soft_loss_stops_at_its_floor():
 
 
 def test_himulcon_never_falls_below_its_bound():
-    labels = hierarchical.levels(CODES)
+    labels = levels(CODES)
     bound = hierarchical.himulcon_floor(labels)
     anchors, positives = (
         torch.randn(B, 64, requires_grad=True, generator=torch.Generator().manual_seed(s)) for s in (0, 1)
@@ -154,24 +156,24 @@ def test_himulcon_without_labels_is_simclr_of_the_pairs():
     views = unit(torch.cat([anchors, positives])).detach()
     scores = (views @ views.T / 0.5).fill_diagonal_(float("-inf"))
     simclr = torch.nn.functional.cross_entropy(scores, (torch.arange(2 * B) + B) % (2 * B))
-    ours = hierarchical.himulcon(anchors, positives, hierarchical.levels([[]] * B), temperature=0.5)
+    ours = hierarchical.himulcon(anchors, positives, levels([[]] * B), temperature=0.5)
     assert ours.item() == pytest.approx(math.e / 4 * simclr.item(), rel=1e-5)
-    assert hierarchical.himulcon_floor(hierarchical.levels([[]] * B)) == 0.0
+    assert hierarchical.himulcon_floor(levels([[]] * B)) == 0.0
 
 
 def test_a_coarser_level_never_costs_less_than_a_finer_one():
     """Equal views of one chapter would cost little by themselves: the constraint raises them to the pair's own loss."""
     near, far = torch.tensor([[1.0, 0.0], [1.0, 0.01]]), torch.tensor([[0.0, 1.0], [0.01, 1.0]])
-    labels = hierarchical.levels([["42731"], ["4019"]])  # one chapter, nothing finer
+    labels = levels([["42731"], ["4019"]])  # one chapter, nothing finer
     held = hierarchical.himulcon(near, far, labels, temperature=1.0).item()
-    pairs_alone = hierarchical.himulcon(near, far, hierarchical.levels([[], []]), temperature=1.0).item()
+    pairs_alone = hierarchical.himulcon(near, far, levels([[], []]), temperature=1.0).item()
     assert held - pairs_alone >= math.exp(1 / 4) / math.e * pairs_alone - 1e-5
 
 
 def test_order_of_the_pairs_does_not_matter():
     order = [4, 2, 0, 5, 1, 3]
     anchors, positives = texts()
-    for name, of in (("soft_chapter", hierarchical.chapters), ("himulcon", hierarchical.levels)):
+    for name, of in (("soft_chapter", chapters), ("himulcon", levels)):
         one = getattr(hierarchical, name)(anchors, positives, of(CODES))
         other = getattr(hierarchical, name)(anchors[order], positives[order], of([CODES[i] for i in order]))
         assert one.item() == pytest.approx(other.item(), rel=1e-5)

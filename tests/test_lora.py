@@ -3,11 +3,11 @@
 import time
 
 import pytest
+import tiny
 import torch
 import transformers
 from torch import nn
 
-from cardioembed_lib import encoder as encoders
 from cardioembed_lib import lora
 
 SIZES = {"vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -102,7 +102,7 @@ def test_count_is_what_peft_trains(architecture, targets):
 
 @pytest.mark.parametrize(("rank", "targets", "numbers", "size"), QWEN3_8B)
 def test_adapter_of_the_papers_base_has_the_size_of_the_published_one_or_not(rank, targets, numbers, size):
-    a = encoders.spec("Qwen3-Embedding-8B").architecture
+    a = tiny.spec("Qwen3-Embedding-8B").architecture
     config = transformers.Qwen3Config(
         vocab_size=a["vocabulary"],
         hidden_size=a["width"],

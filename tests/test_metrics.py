@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from cardioembed_lib import metrics
+from cardioembed_lib import metrics, statistics
 
 RNG = np.random.default_rng(2511)
 SCORES = RNG.standard_normal((40, 60)).astype(np.float32)
@@ -176,12 +176,12 @@ def test_agrees_with_mteb_without_ties():
         (lambda: metrics.ndcg([[0.1, 0.2]], [[1]], 10), r"shape \(1, 1\), similarities \(1, 2\)"),
         (lambda: metrics.positive_cosines([[0.0, 0.0]], [[1.0, 0.0]]), "pair 0 has a zero"),
         (lambda: metrics.positive_cosines([[1.0]], [[1.0, 0.0]]), "same order"),
-        (lambda: metrics.bootstrap([], seed=1), "at least one value"),
-        (lambda: metrics.bootstrap([1.0], seed=1, level=95), "level is 95"),
-        (lambda: metrics.bootstrap([1.0, 2.0], seed=1, groups=["a"]), "give one each"),
-        (lambda: metrics.paired_difference([1.0], [1.0, 2.0], seed=1), "a has 1 values, b 2"),
-        (lambda: metrics.holm([0.1, 1.2]), "found 1.2"),
-        (lambda: metrics.holm([0.1, math.nan]), "NaN at position 1"),
+        (lambda: statistics.bootstrap([], seed=1), "at least one value"),
+        (lambda: statistics.bootstrap([1.0], seed=1, level=95), "level is 95"),
+        (lambda: statistics.bootstrap([1.0, 2.0], seed=1, groups=["a"]), "give one each"),
+        (lambda: statistics.paired_difference([1.0], [1.0, 2.0], seed=1), "a has 1 values, b 2"),
+        (lambda: statistics.holm([0.1, 1.2]), "found 1.2"),
+        (lambda: statistics.holm([0.1, math.nan]), "NaN at position 1"),
     ],
 )
 def test_bad_values_are_refused_by_name(call, message):
@@ -236,37 +236,37 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(5)
     inside = 0
     for seed in range(200):
-        low, high = metrics.bootstrap(rng.random(80) < 0.6, seed, n=200)
+        low, high = statistics.bootstrap(rng.random(80) < 0.6, seed, n=200)
         inside += low <= 0.6 <= high
     assert 0.89 <= inside / 200 <= 0.99
 
 
 def test_interval_is_near_the_normal_one_and_repeats_with_its_seed():
     values = np.random.default_rng(1).standard_normal(2000)
-    low, high = metrics.bootstrap(values, seed=17)
+    low, high = statistics.bootstrap(values, seed=17)
     half = 1.96 * values.std() / math.sqrt(2000)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.2 * half)
-    assert (low, high) == metrics.bootstrap(values, seed=17)
-    assert (low, high) != metrics.bootstrap(values, seed=18)
+    assert (low, high) == statistics.bootstrap(values, seed=17)
+    assert (low, high) != statistics.bootstrap(values, seed=18)
 
 
 def test_groups_of_equal_values_count_as_one_value_each():
     patients = np.repeat(np.arange(30), 50)
     values = np.random.default_rng(2).standard_normal(30)[patients]
-    wide, narrow = metrics.bootstrap(values, 17, groups=patients), metrics.bootstrap(values, 17)
+    wide, narrow = statistics.bootstrap(values, 17, groups=patients), statistics.bootstrap(values, 17)
     assert wide[1] - wide[0] > 5 * (narrow[1] - narrow[0])
 
 
 def test_names_of_groups_do_not_matter():
     values, groups = SCORES[0], np.repeat(np.arange(20), 3)
-    assert metrics.bootstrap(values, 1, groups=groups) == metrics.bootstrap(
+    assert statistics.bootstrap(values, 1, groups=groups) == statistics.bootstrap(
         values, 1, groups=[f"p{g:02}" for g in groups]
     )
 
 
 def test_p_is_flat_when_there_is_no_difference():
     rng = np.random.default_rng(7)
-    p = [metrics.paired_difference(rng.random(40), rng.random(40), seed, n=200)["p"] for seed in range(200)]
+    p = [statistics.paired_difference(rng.random(40), rng.random(40), seed, n=200)["p"] for seed in range(200)]
     assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.10
     assert 0.42 <= np.mean(p) <= 0.58
 
@@ -274,21 +274,21 @@ def test_p_is_flat_when_there_is_no_difference():
 def test_p_is_small_when_there_is_one_and_its_interval_leaves_zero_out():
     rng = np.random.default_rng(8)
     base = rng.random(100)
-    result = metrics.paired_difference(base + 0.1 + 0.1 * rng.standard_normal(100), base, seed=17)
+    result = statistics.paired_difference(base + 0.1 + 0.1 * rng.standard_normal(100), base, seed=17)
     assert result["p"] < 0.001
     assert 0 < result["low"] < result["difference"] < result["high"]
 
 
 def test_p_by_hand_for_three_equal_gains():
     """All signs alike in 2 of 8 flips: p = 0.25."""
-    result = metrics.paired_difference([0.3, 0.3, 0.3], [0.1, 0.1, 0.1], seed=17)
+    result = statistics.paired_difference([0.3, 0.3, 0.3], [0.1, 0.1, 0.1], seed=17)
     assert result["p"] == pytest.approx(0.25, abs=0.02)
     assert result["difference"] == pytest.approx(0.2)
 
 
 def test_swapping_the_models_swaps_the_sign_only():
     a, b = SCORES[0], SCORES[1]
-    there, back = metrics.paired_difference(a, b, 1, n=500), metrics.paired_difference(b, a, 1, n=500)
+    there, back = statistics.paired_difference(a, b, 1, n=500), statistics.paired_difference(b, a, 1, n=500)
     assert there["difference"] == -back["difference"]
     assert there["p"] == back["p"]
 
@@ -297,16 +297,16 @@ def test_flips_of_one_group_go_together():
     """Fifty notes of each of three patients are three differences, not 150."""
     patients = np.repeat([0, 1, 2], 50)
     change = np.full(150, 0.2)
-    grouped = metrics.paired_difference(change, 0 * change, 17, groups=patients)["p"]
+    grouped = statistics.paired_difference(change, 0 * change, 17, groups=patients)["p"]
     assert grouped == pytest.approx(0.25, abs=0.02)
-    assert metrics.paired_difference(change, 0 * change, 17)["p"] < 0.001
+    assert statistics.paired_difference(change, 0 * change, 17)["p"] < 0.001
 
 
 def test_holm_by_hand():
     """Holm's own steps: 4 x .005, 3 x .01, then the larger of 2 x .03 and 1 x .04."""
-    assert metrics.holm([0.04, 0.005, 0.03, 0.01]) == pytest.approx([0.06, 0.02, 0.06, 0.03])
-    assert metrics.holm([0.7, 0.8]).tolist() == [1.0, 1.0]
-    assert metrics.holm([0.03]).tolist() == [0.03]
+    assert statistics.holm([0.04, 0.005, 0.03, 0.01]) == pytest.approx([0.06, 0.02, 0.06, 0.03])
+    assert statistics.holm([0.7, 0.8]).tolist() == [1.0, 1.0]
+    assert statistics.holm([0.03]).tolist() == [0.03]
 
 
 def test_summary_speaks_mtebs_language_and_brackets_its_headlines():
@@ -365,7 +365,7 @@ def test_interval_of_separation_is_near_the_normal_one_and_repeats_with_its_seed
 def test_both_sets_are_drawn_anew():
     """Where only one of the sets varies, the interval is as wide as that one's own."""
     spread, still = np.random.default_rng(4).random(200), np.full(200, 0.5)
-    alone = np.subtract(*reversed(metrics.bootstrap(spread, seed=17)))
+    alone = np.subtract(*reversed(statistics.bootstrap(spread, seed=17)))
     for sets in ((spread, still), (still, spread)):
         found = metrics.separation(*sets, seed=17)
         assert found["high"] - found["low"] == pytest.approx(alone, rel=0.15)

@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from cardioembed_lib import paths
+from cardioembed_study import paths
 
 FILE = paths.MANIFESTS / "models.yaml"
 MODELS = yaml.safe_load(FILE.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
-from cardioembed_lib import paths
+from cardioembed_study import paths
 
 PARTS = ["nephron", "glomerulus", "calyx", "pelvis", "ureter", "hilum", "cortex", "medulla", "papilla", "fascia"]
 PLACES = ["upper pole", "lower pole", "lateral border", "renal sinus", "retroperitoneal space", "bladder neck"]
@@ -51,7 +51,15 @@ def add_book(project, folder):
 @pytest.mark.slow
 def test_a_book_of_another_specialty_runs_from_corpus_to_report(tmp_path):
     project = tmp_path / "project"
-    for room in ("benchmarks", "book", "cardioembed_lib", "data_manifests", "notebooks", "profiles"):
+    for room in (
+        "benchmarks",
+        "book",
+        "cardioembed_lib",
+        "cardioembed_study",
+        "data_manifests",
+        "notebooks",
+        "profiles",
+    ):
         shutil.copytree(
             paths.ROOT / room, project / room, ignore=shutil.ignore_patterns("__pycache__", "executed", "_build")
         )

@@ -10,7 +10,8 @@ import pytest
 import toy_tree
 from nbformat.v4 import new_code_cell
 
-from cardioembed_lib import paths, privacy, publish
+from cardioembed_study import paths, privacy
+from cardioembed_study.workflow import publish
 
 EXECUTED = ["01_corpus", "01_notes", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "05_mimic", "06_report"]
 RULE = re.compile(r"^(?:local)?rule (\w+):", re.M)
@@ -184,7 +185,7 @@ def test_only_what_depends_on_a_change_runs_again(tmp_path):
         ("book/index.md", chain[1:]),
         ("notebooks/06_report.ipynb", ["corpus", "mimic", "mteb", "notes", "retrieval", "train", "train"]),
         ("notebooks/04_mteb.ipynb", ["corpus", "mimic", "notes", "retrieval", "train", "train"]),
-        ("cardioembed_lib/similarity.py", ["corpus", "mimic", "notes", "retrieval", "train", "train"]),
+        ("cardioembed_study/retrieval/probe.py", ["corpus", "mimic", "notes", "retrieval", "train", "train"]),
         ("cardioembed_lib/losses.py", ["corpus", "mimic", "notes"]),
         ("data_manifests/primer/04_heart_failure.md", ["mimic", "notes"]),
         ("data_manifests/clinical/notes/styles.yaml", ["corpus", "mteb", "retrieval", "train", "train"]),

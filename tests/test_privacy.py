@@ -15,7 +15,8 @@ import leaks
 import numpy as np
 import pytest
 
-from cardioembed_lib import artefacts, fingerprints, gate, identifiers, paths, privacy
+from cardioembed_study import paths, privacy
+from cardioembed_study.privacy import artefacts, fingerprints, gate, identifiers
 
 EACH = 24  # planted of every kind
 N_CLEAN = 510
@@ -382,7 +383,7 @@ def test_the_command_line_says_yes_or_no(room, capsys):
 
 
 def test_the_module_is_a_command(room):
-    words = [sys.executable, "-m", "cardioembed_lib.privacy", "check", "p", str(paths.ROOT / "README.md")]
+    words = [sys.executable, "-m", "cardioembed_study.privacy", "check", "p", str(paths.ROOT / "README.md")]
     done = subprocess.run(
         words, capture_output=True, text=True, cwd=paths.ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from cardioembed_lib import paths, records
+from cardioembed_study import paths, records
 
 
 @pytest.fixture
@@ -286,6 +286,6 @@ def test_verify_of_an_empty_folder_is_no_success(tmp_path, capsys):
 
 def test_verify_runs_as_a_command(tmp_path):
     places = [str(folder(tmp_path, name, {"r": record()})) for name in ("fresh", "book")]
-    command = [sys.executable, "-m", "cardioembed_lib.records", "verify", *places]
+    command = [sys.executable, "-m", "cardioembed_study.records", "verify", *places]
     done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, check=False)
     assert (done.returncode, done.stdout) == (0, "1 records: 3 same\n")

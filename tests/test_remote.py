@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cardioembed_lib import paths, remote
+from cardioembed_study import paths, remote
 
 KEY = "sk-Qz7-wXv9-secret"
 TEXTS = [

@@ -11,7 +11,8 @@ import papermill
 import pytest
 import yaml
 
-from cardioembed_lib import executed, paths, settings
+from cardioembed_study import paths, settings
+from cardioembed_study.workflow import executed
 
 ROOT = paths.ROOT
 ORDER = [  # a module may import those before it only

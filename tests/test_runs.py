@@ -2,7 +2,7 @@
 
 import pytest
 
-from cardioembed_lib import paths, runs, settings
+from cardioembed_study import paths, runs, settings
 
 
 @pytest.fixture(autouse=True)

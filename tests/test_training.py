@@ -15,8 +15,9 @@ import tiny
 import torch
 from safetensors import safe_open
 
-from cardioembed_lib import encoder as encoders
-from cardioembed_lib import hierarchical, lora, losses, training
+from cardioembed_lib import encoder, hierarchical, lora, models, training
+from cardioembed_lib import losses as lib_losses
+from cardioembed_study.notes import icd9
 
 SENTENCES = [
     "The ventricle fills while the valve above it stands open.",
@@ -68,8 +69,8 @@ def stir(found):
 @pytest.fixture(scope="module")
 def minilm():
     """Return all-MiniLM-L6-v2 with a stirred adapter, and its pairs: each sentence with the next."""
-    base = encoders.load("all-MiniLM-L6-v2", device="cpu")
-    ids = encoders.tokenise(base, SENTENCES)
+    base = models.load(tiny.spec("all-MiniLM-L6-v2"), device="cpu")
+    ids = encoder.tokenise(base, SENTENCES)
     n = len(ids) - 1
     pairs = training.Pairs(ids[:-1], ids[1:], [[] for _ in range(n)], list(range(n)), [f"s:{i}" for i in range(n)])
     return stir(tiny.with_adapter(base, rank=4)), pairs
@@ -101,7 +102,7 @@ def test_chunks_change_neither_loss_nor_gradients(negatives, budget):
     found = stir(tiny.encoder(dropout=0.0))
     plan = replace(tiny.PLAN, symmetric=True)
     whole, whole_gradients = gradients(found, pairs, rows, replace(plan, token_budget=10**6))
-    assert len(encoders.chunks([len(pairs.anchors[r]) for r in rows], 23)[-1]) not in (0, len(rows))
+    assert len(encoder.chunks([len(pairs.anchors[r]) for r in rows], 23)[-1]) not in (0, len(rows))
     loss, chunked = gradients(found, pairs, rows, replace(plan, token_budget=budget))
     assert math.isclose(loss, whole, rel_tol=1e-5)
     for name, gradient in whole_gradients.items():
@@ -111,8 +112,8 @@ def test_chunks_change_neither_loss_nor_gradients(negatives, budget):
 def test_chunks_change_neither_loss_nor_gradients_of_a_real_model(minilm):
     found, pairs = minilm
     found.model.eval()
-    whole, whole_gradients = gradients(found, pairs, range(7), training.Plan(token_budget=10**6))
-    loss, chunked = gradients(found, pairs, range(7), training.Plan(token_budget=40))
+    whole, whole_gradients = gradients(found, pairs, range(7), tiny.plan(token_budget=10**6))
+    loss, chunked = gradients(found, pairs, range(7), tiny.plan(token_budget=40))
     assert math.isclose(loss, whole, rel_tol=1e-5)
     for name, gradient in whole_gradients.items():
         torch.testing.assert_close(chunked[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
@@ -123,8 +124,7 @@ def test_bfloat16_gives_nearly_the_loss_of_float32(minilm):
     found.model.eval()
     with torch.inference_mode():
         exact, rough = (
-            training.batch_loss(found, pairs, range(7), training.Plan(precision=p)).item()
-            for p in ("float32", "bfloat16")
+            training.batch_loss(found, pairs, range(7), tiny.plan(precision=p)).item() for p in ("float32", "bfloat16")
         )
     assert exact != rough
     assert math.isclose(exact, rough, abs_tol=0.03)
@@ -141,22 +141,22 @@ def test_automatic_precision_is_a_name_that_can_be_recorded():
 def test_the_plan_chooses_the_loss():
     found, pairs = stir(tiny.encoder(dropout=0.0)), tiny.pairs(16, negatives=2)
     plan = replace(tiny.PLAN, loss="triplet", margin=0.4)
-    vectors = [encoders.forward(found, part) for part in (pairs.anchors[:8], pairs.positives[:8])]
-    wrong = encoders.forward(found, [n for row in pairs.negatives[:8] for n in row]).view(8, 2, -1)
-    wanted = losses.triplet(*vectors, wrong, margin=0.4)
+    vectors = [encoder.forward(found, part) for part in (pairs.anchors[:8], pairs.positives[:8])]
+    wrong = encoder.forward(found, [n for row in pairs.negatives[:8] for n in row]).view(8, 2, -1)
+    wanted = lib_losses.triplet(*vectors, wrong, margin=0.4)
     torch.testing.assert_close(training.batch_loss(found, pairs, range(8), plan), wanted)
 
 
 def kept(n: int = 20) -> training.Kept:
     """Return toy texts with the vectors of the untouched tiny model."""
     ids = [[10 + i, 50 + i, 120] for i in range(n)]
-    return training.Kept(ids, encoders.forward(tiny.encoder(), ids).detach().numpy())
+    return training.Kept(ids, encoder.forward(tiny.encoder(), ids).detach().numpy())
 
 
 def test_kept_texts_add_their_weighted_distance_from_the_base_and_nothing_else():
     found, pairs, plan = stir(tiny.encoder(dropout=0.0)), tiny.pairs(), replace(tiny.PLAN, keep_weight=3.0)
     alone = training.batch_loss(found, pairs, range(8), plan)
-    moved = losses.distillation(encoders.forward(found, kept().ids[4:9]), torch.from_numpy(kept().vectors[4:9]))
+    moved = lib_losses.distillation(encoder.forward(found, kept().ids[4:9]), torch.from_numpy(kept().vectors[4:9]))
     assert moved > 1e-4
     both = training.batch_loss(found, pairs, range(8), plan, kept=kept(), kept_rows=range(4, 9))
     torch.testing.assert_close(both, alone + 3 * moved)
@@ -171,7 +171,7 @@ def test_kept_texts_stay_nearer_to_the_base_than_without_and_a_resumed_run_is_th
         found = tiny.encoder()
         weighted = replace(plan, keep_weight=weight)
         training.train(found, tiny.pairs(), weighted, tmp_path / str(weight), None, False, kept())
-        distances.append(losses.distillation(encoders.forward(found, kept().ids), torch.from_numpy(kept().vectors)))
+        distances.append(lib_losses.distillation(encoder.forward(found, kept().ids), torch.from_numpy(kept().vectors)))
     assert distances[1] < 0.3 * distances[0]
     again = tiny.encoder()
     training.train(again, tiny.pairs(), plan, tmp_path / "20.0", None, False, kept())  # finished: only read back
@@ -190,8 +190,8 @@ def test_kept_vectors_are_those_of_the_base(tmp_path):
     found = tiny.encoder(adapter=False)
     texts = ["w3 w4", "w9"]
     aim = training.keep(found, texts, tmp_path)
-    np.testing.assert_array_equal(aim.vectors, encoders.encode(found, texts))
-    assert aim.ids == encoders.tokenise(found, texts)
+    np.testing.assert_array_equal(aim.vectors, encoder.encode(found, texts))
+    assert aim.ids == encoder.tokenise(found, texts)
     assert training.keep(found, []).ids == []
 
 
@@ -273,14 +273,14 @@ def test_no_patient_is_twice_in_a_batch_where_that_is_asked():
     assert not np.array_equal(found[0], next(training.batches(16, plan, 1, groups)))
 
 
-def labelled(codes):
-    return replace(tiny.pairs(), codes=codes)
+def labelled(codes, loss="soft_chapter"):
+    return replace(tiny.pairs(), labels=icd9.labels(codes, loss) if codes else None)
 
 
 def test_the_floor_of_the_labels_is_the_mean_over_the_first_epochs_batches():
     plan, codes = replace(tiny.PLAN, loss="soft_chapter"), [["42731"], ["486"]] * 32
     drawn = [[codes[r] for r in rows] for rows in training.batches(64, plan, 0)]
-    floors = [hierarchical.soft_chapter_floor(hierarchical.chapters(batch)) for batch in drawn]
+    floors = [hierarchical.soft_chapter_floor(tiny.chapters(batch)) for batch in drawn]
     assert training.label_floor(labelled(codes), plan) == pytest.approx(np.mean(floors))
     assert training.label_floor(tiny.pairs(), tiny.PLAN) == 0.0
 
@@ -290,14 +290,14 @@ def test_lookups_that_missed_stop_the_run_before_its_first_step(tmp_path, loss):
     plan = replace(tiny.PLAN, loss=loss)
     for codes, missed in (([[]] * 64, 64), ([["42731"]] * 20 + [[]] * 44, 44), ([], 64)):
         with pytest.raises(ValueError, match=rf"{missed} of 64 label lookups missed.* the loss is InfoNCE"):
-            train(tmp_path, plan, pairs=labelled(codes))
+            train(tmp_path, plan, pairs=labelled(codes, loss))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("loss", ["soft_chapter", "himulcon"])
 def test_hierarchical_losses_train_and_resume(tmp_path, loss):
     plan = replace(tiny.PLAN, loss=loss, temperature=0.07, epochs=2)
-    pairs = labelled([["42731"], ["4271"], ["486"], []] * 16)
+    pairs = labelled([["42731"], ["4271"], ["486"], []] * 16, loss)
     _, history = train(tmp_path / "a", plan, pairs=pairs)
     values = [row["loss"] for row in history if "loss" in row]
     assert values[-1] < values[0] and min(values) > training.label_floor(pairs, plan)
@@ -306,7 +306,7 @@ def test_hierarchical_losses_train_and_resume(tmp_path, loss):
 def test_full_fine_tuning_moves_every_weight_and_the_base_can_be_had_back(tmp_path):
     found = tiny.encoder(adapter=False, base_dropout=0.0)
     before = {n: p.detach().clone() for n, p in found.model.named_parameters()}
-    whole = encoders.with_model(found, lora.whole(found.model))
+    whole = encoder.with_model(found, lora.whole(found.model))
     history = training.train(whole, tiny.pairs(), replace(tiny.PLAN, learning_rate=1e-3), tmp_path, progress=False)
     losses = [row["loss"] for row in history]
     assert losses[-1] < losses[0]
@@ -321,11 +321,11 @@ def test_full_fine_tuning_moves_every_weight_and_the_base_can_be_had_back(tmp_pa
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine():
-    plan = training.Plan(learning_rate=2e-4, warmup_fraction=0.25)
-    found = [training.learning_rate_at(step, 12, plan) * 1e4 for step in range(12)]
+    plan = tiny.plan(learning_rate=2e-4, warmup_fraction=0.25)
+    found = [training.learning_rate_at(step, 12, plan.learning_rate, plan.warmup_fraction) * 1e4 for step in range(12)]
     by_hand = [2 / 3, 4 / 3, 2] + [1 + math.cos(math.pi * k / 9) for k in range(9)]
     assert found == pytest.approx(by_hand)
-    assert training.learning_rate_at(0, 1, training.Plan()) == 2e-4
+    assert training.learning_rate_at(0, 1, 2e-4, 0.1) == 2e-4
 
 
 # ---- a whole run
@@ -349,7 +349,9 @@ def test_the_history_tells_every_step_and_score(tmp_path):
     steps = [row for row in history if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, 17))
     assert [row["epoch"] for row in steps] == [0] * 8 + [1] * 8
-    assert [row["learning_rate"] for row in steps] == [training.learning_rate_at(s, 16, plan) for s in range(16)]
+    assert [row["learning_rate"] for row in steps] == [
+        training.learning_rate_at(s, 16, plan.learning_rate, plan.warmup_fraction) for s in range(16)
+    ]
     assert all(row["gradient_norm"] > 0 for row in steps)
     assert [row["step"] for row in history if "dev_score" in row] == [0, 6, 12, 16]
 
@@ -411,7 +413,7 @@ def test_another_plan_or_other_pairs_under_the_same_name_are_refused(tmp_path):
 @pytest.mark.parametrize("at", [2, 15])
 def test_numbers_that_are_not_finite_stop_the_run_and_the_checkpoint_is_good(tmp_path, monkeypatch, broken, at):
     unbroken = tiny.adapter(train(tmp_path / "unbroken")[0])
-    calls, info_nce = [], losses.info_nce
+    calls, info_nce = [], lib_losses.info_nce
 
     def faulty(*args, **kwargs):
         calls.append(1)
@@ -421,7 +423,7 @@ def test_numbers_that_are_not_finite_stop_the_run_and_the_checkpoint_is_good(tmp
         return loss * math.nan if broken == "loss" else loss + (loss - loss.detach()) * math.inf
 
     with monkeypatch.context() as patch:
-        patch.setattr(losses, "info_nce", faulty)
+        patch.setattr(lib_losses, "info_nce", faulty)
         found = tiny.encoder()
         kept = "the last checkpoint is kept in checkpoint/last.safetensors" if at > 4 else "no checkpoint was due yet"
         with pytest.raises(FloatingPointError, match=rf"at step {at}, batch of pairs toy:\d+, .*; {kept}; lower"):
@@ -480,7 +482,7 @@ def test_two_processes_that_share_each_batch_train_the_adapter_of_one(tmp_path):
 
 
 def test_processes_that_do_not_divide_a_batch_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_ranks", lambda: (0, 3))
+    monkeypatch.setattr(training, "ranks", lambda: (0, 3))
     with pytest.raises(ValueError, match="batch_size is 8; it must be a multiple of the 3 processes"):
         train(tmp_path)
 
@@ -500,7 +502,7 @@ import test_training
 found = tiny.with_adapter(encoders.load("all-MiniLM-L6-v2", device="cpu"))
 ids = encoders.tokenise(found, test_training.SENTENCES)
 pairs = training.Pairs(ids, ids[1:] + ids[:1], [[] for _ in ids], list(range(8)), list("abcdefgh"))
-plan = training.Plan(batch_size=4, epochs=12, eval_every=5, checkpoint_every=2, precision=training.precision("auto"))
+plan = training.Plan(batch_size=4, epochs=12, learning_rate=2e-4, seed=17, eval_every=5, checkpoint_every=2)
 folder = Path(sys.argv[1])
 print("ready", flush=True)
 training.train(found, pairs, plan, folder, lambda e: float(encoders.encode(e, test_training.SENTENCES)[0, 0]), False)

@@ -15,16 +15,46 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as token_models
 from torch import distributed
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from cardioembed_lib import checkpoint, lora, models, training
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import lora, training
+from cardioembed_study import paths
+from cardioembed_study.notes import icd9
 
 WORDS = 200
-PLAN = training.Plan(batch_size=8, epochs=4, learning_rate=5e-3, token_budget=64, eval_every=6, checkpoint_every=4)
+PLAN = training.Plan(
+    batch_size=8,
+    epochs=4,
+    learning_rate=5e-3,
+    seed=17,
+    precision="float32",
+    token_budget=64,
+    eval_every=6,
+    checkpoint_every=4,
+)
 LONG = replace(PLAN, epochs=20)  # 160 steps: more than all kills together let pass
+
+
+def spec(name: str) -> models.ModelSpec:
+    return models.spec(name, paths.MODELS)
+
+
+def chapters(codes) -> torch.Tensor:
+    return torch.from_numpy(icd9.labels(codes, "soft_chapter"))
+
+
+def levels(codes) -> torch.Tensor:
+    return torch.from_numpy(icd9.labels(codes, "himulcon"))
+
+
+def plan(**given) -> training.Plan:
+    """Return the paper's plan, in float32, but for what is given."""
+    paper = {"batch_size": 128, "epochs": 2, "learning_rate": 2e-4, "seed": 17, "precision": "float32"}
+    return training.Plan(**paper | given)
 
 
 def encoder(*, adapter: bool = True, dropout: float = 0.05, base_dropout: float = 0.1) -> encoders.Encoder:
@@ -42,7 +72,7 @@ def encoder(*, adapter: bool = True, dropout: float = 0.05, base_dropout: float 
     )
     model = BertModel(config).eval().requires_grad_(False)
     vocabulary = {"[PAD]": 0, "[UNK]": 1} | {f"w{i}": i for i in range(2, WORDS)}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words = Tokenizer(token_models.WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
     found = encoders.Encoder("tiny", model, tokenizer, "mean", {"query": "", "document": ""}, 32, "r0")
@@ -123,26 +153,28 @@ def _half_a_file(tensors, path, metadata) -> None:
 
 
 def _log_half(state, row) -> None:
-    _half_a_line(state.folder / "history.jsonl")
+    _half_a_line(state.history_path)
+
+
+def _to(name: str):
+    return lambda _, target: Path(target).name == name
 
 
 POINTS = {
     "in an evaluation": lambda: _around(
         training.encoders, "forward", before=True, when=lambda *a: torch.is_inference_mode_enabled()
     ),
-    "after an evaluation": lambda: _around(training._State, "judge", after=True),
+    "after an evaluation": lambda: _around(training, "_judge", after=True),
     "before the optimiser's step": lambda: _around(torch.optim.AdamW, "step", before=True),
     "after the optimiser's step": lambda: _around(torch.optim.AdamW, "step", after=True),
-    "in a line of the history": lambda: setattr(training._State, "log", _log_half),
-    "in the file aside": lambda: setattr(training, "save_file", _half_a_file),
+    "in a line of the history": lambda: setattr(checkpoint.State, "log", _log_half),
+    "in the file aside": lambda: setattr(checkpoint, "save_file", _half_a_file),
     "before the flush": lambda: _around(os, "fsync", before=True),
     "after the flush": lambda: _around(os, "fsync", after=True),
-    "before the replacement": lambda: _around(Path, "replace", before=True, when=lambda p, _: p.name == "last.partial"),
-    "after the replacement": lambda: _around(Path, "replace", after=True, when=lambda p, _: p.name == "last.partial"),
+    "before the replacement": lambda: _around(os, "replace", before=True, when=_to("last.safetensors")),
+    "after the replacement": lambda: _around(os, "replace", after=True, when=_to("last.safetensors")),
     "in the history's rewriting": lambda: setattr(Path, "write_text", lambda p, *_, **__: _half_a_line(p)),
-    "before the history's replacement": lambda: _around(
-        Path, "replace", before=True, when=lambda p, _: p.name == "history.partial"
-    ),
+    "before the history's replacement": lambda: _around(os, "replace", before=True, when=_to("history.jsonl")),
 }
 
 

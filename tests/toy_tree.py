@@ -74,7 +74,7 @@ def write_profile(folder: Path, **changes: dict) -> None:
 
 def make(folder: Path) -> Path:
     """Write the project into a folder and return it."""
-    for name in ("cardioembed_lib", "data_manifests"):
+    for name in ("cardioembed_lib", "cardioembed_study", "data_manifests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "_config.yml"):
         shutil.copy(ROOT / name, folder / name)

@@ -1,0 +1,167 @@
+"""Which base model is it, where do its verified weights come from, and how is it loaded?"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import torch
+import yaml
+from peft import PeftModel
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+from cardioembed_lib import files, lora
+from cardioembed_lib.encoder import Encoder
+
+ADAPTER, WHOLE = "adapter_model.safetensors", "model.safetensors"  # what training leaves: an adapter, or all weights
+
+
+class Package(BaseModel):
+    """A copy of a model inside a Python package, and the hashes that make it the same model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    path: str
+    sha256: dict[str, str]
+
+
+class ModelSpec(BaseModel):
+    """How a base model is found and must be run."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    hub_id: str
+    revision: str | None  # 40 hexadecimal digits; None: the newest
+    pooling: str  # mean, cls or last
+    prompts: dict[str, str]  # "query" and "document", put in front of a text
+    width: int  # of the vector
+    max_length: int  # tokens
+    parameters: float | None = None  # millions
+    licence: str = "unknown"
+    causal: bool = False
+    package: Package | None = None
+    needs_remote_code: bool = False
+
+
+def spec(name: str, table: Path) -> ModelSpec:
+    """Return one entry of a YAML file that maps names to the fields of ``ModelSpec``.
+
+    Raises:
+        KeyError: for an unknown name, with the nearest known one.
+    """
+    known = yaml.safe_load(table.read_text(encoding="utf-8"))
+    if name not in known:
+        raise KeyError(f"no model {name!r} in {table.name}; {files.near_miss(name, known)}")
+    return ModelSpec.model_validate({"name": name, **known[name]})
+
+
+def load(
+    base: ModelSpec,
+    *,
+    adapter: Path | None = None,
+    weight: float = 1.0,
+    bits: int | None = None,
+    dtype: str = "float32",
+    max_length: int | None = None,
+    device: str | None = None,
+) -> Encoder:
+    """Return a base model, ready to encode.
+
+    A copy inside an installed package is used when its hashes are right, else the hub's fixed revision.
+
+    Args:
+        base: which model.
+        adapter: folder of a trained adapter, merged into the weights, or of a model that was trained as a whole.
+        weight: share of what was learnt, 0..1 (``lora.merge``, ``lora.load_whole``).
+        bits: 8 or 4 to quantise the frozen base with bitsandbytes, to train on it; no adapter can be merged then.
+        dtype: of the weights: ``float32`` or ``bfloat16``.
+        max_length: tokens kept of a text; the model's own limit when ``None``.
+        device: where it runs; a GPU when there is one.
+
+    Raises:
+        ValueError: if its packaged weights have another hash, it needs remote code, or the adapter does not fit.
+        FileNotFoundError: if there is no such adapter.
+        OSError: if the hub cannot be reached, with what to do.
+    """
+    if base.needs_remote_code:
+        raise ValueError(
+            f"{base.name} runs only with code from the hub, which this project never executes (trust_remote_code)"
+        )
+    if adapter is not None:
+        _check_adapter(base, adapter, bits)
+    where, revision = _source(base)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
+        model = AutoModel.from_pretrained(
+            where,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            quantization_config=lora.quantisation(bits),
+            # The fused kernel wins on a GPU; on a CPU the plain products are faster for sentences (benchmarks/train.py).
+            attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+        )
+    except OSError as error:
+        raise OSError(
+            f"{base.name}: neither an installed package nor the hub gave {base.hub_id} at {revision}; go online once to "
+            "fill the hub's cache, or choose a model with a `package:` in models.yaml"
+        ) from error
+    if adapter is not None and weights(adapter).name == WHOLE:
+        model = lora.load_whole(model, load_file(weights(adapter)), weight)
+    elif adapter is not None:
+        model = lora.merge(PeftModel.from_pretrained(model, adapter), weight)
+    model.config.use_cache = False  # a decoder's keys and values are of no use once the text has been read
+    lora.keep_differentiable(model).eval().requires_grad_(False)
+    if bits is None:
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Encoder(
+        name=base.name,
+        model=model,
+        tokenizer=tokenizer,
+        pooling=base.pooling,
+        prompts=base.prompts,
+        max_length=min(max_length or base.max_length, base.max_length),
+        revision=_revision(base, adapter, weight, bits, dtype),
+    )
+
+
+def weights(folder: Path) -> Path:
+    """Return the file of weights in a trained folder: of an adapter, or of a model that was trained as a whole."""
+    return folder / (WHOLE if (folder / WHOLE).exists() else ADAPTER)
+
+
+def _check_adapter(base: ModelSpec, adapter: Path, bits: int | None) -> None:
+    config = adapter / ("config.json" if weights(adapter).name == WHOLE else "adapter_config.json")
+    if not config.exists():
+        raise FileNotFoundError(f"{config} is missing; train the adapter first")
+    trained_on = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if trained_on != base.hub_id:
+        raise ValueError(
+            f"{adapter.name} was trained on {trained_on}, not on {base.name} ({base.hub_id}); load it on its own base"
+        )
+    if bits is not None:
+        raise ValueError(f"{adapter.name} cannot be merged into a base of {bits} bits; load the base with bits=None")
+
+
+def _source(base: ModelSpec) -> tuple[str, str | None]:
+    """Return (folder, None) of an installed and verified package, or (hub id, revision)."""
+    package = base.package
+    found = importlib.util.find_spec(package.path.partition("/")[0]) if package else None
+    if found is None:
+        return base.hub_id, base.revision
+    folder = Path(found.submodule_search_locations[0]) / package.path.partition("/")[2]
+    for file, wanted in package.sha256.items():
+        if (got := files.sha256(folder / file)) != wanted:
+            raise ValueError(
+                f"{base.name}: {file} of package {package.name} has sha256 {got[:12]}…, models.yaml says {wanted[:12]}…; "
+                "install the package again"
+            )
+    return str(folder), None
+
+
+def _revision(base: ModelSpec, adapter: Path | None, weight: float, bits: int | None, dtype: str) -> str:
+    """Return what tells two sets of weights apart, for the key under which vectors are kept."""
+    name = f"{base.hub_id}@{base.revision}:{dtype}:{bits}"
+    return name if adapter is None else f"{name}+{files.sha256(weights(adapter))}*{weight}"

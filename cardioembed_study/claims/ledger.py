@@ -1,0 +1,203 @@
+"""Which number did who publish where? The files of claims: their schema, their tables, what must hold between them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cardioembed_lib import files
+
+SCALES = {"percent": 0.01, "points": 0.01}  # to a fraction, so that 0.7748 and 77.48 percent are one number
+Text = Annotated[str, Field(min_length=1)]
+Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")]
+RowKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+Column = Annotated[str, Field(pattern=r"^([A-Za-z0-9_.-]+/)?[A-Za-z0-9_-]+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Claim(_Strict):
+    """One published number.
+
+    ``source`` is a key of its file's sources, ``place`` the table, figure, section or line; ``model`` and ``data`` say whom
+    and what the number is about, ``value`` and ``unit`` are as published. ``conflicts`` are the ids of claims that give
+    another value for the same thing, ``why`` is the reason if nothing can be checked, ``tests`` a name of ``SUBSTITUTES``.
+    """
+
+    id: Id
+    source: Text
+    place: Text
+    model: str = ""
+    data: str = ""
+    metric: Text
+    value: Annotated[float, Field(allow_inf_nan=False)]
+    unit: Text
+    conflicts: tuple[str, ...] = ()
+    note: str = ""
+    why: str = ""
+    tests: str = ""
+
+
+class _Table(_Strict):
+    """Many numbers in the compact form: one claim a cell."""
+
+    id: Id
+    source: Text
+    place: Text
+    model: str = ""
+    data: str = ""
+    columns: Annotated[dict[Column, Text], Field(min_length=1)]
+    rows: Annotated[dict[RowKey, list[float | None]], Field(min_length=1)]
+    conflicts: dict[str, tuple[str, ...]] = {}
+    notes: dict[str, str] = {}
+    note: str = ""
+    why: str = ""
+    tests: str | dict[str, str] = ""
+
+
+class _Source(_Strict):
+    title: Text
+    cite: str = ""
+    why: str = ""
+
+
+class _File(_Strict):
+    sources: dict[str, _Source]
+    claims: list[Claim] = []
+    tables: list[_Table] = []
+    why: str = ""
+
+
+def load(folder: Path, tests: Collection[str]) -> dict[str, Claim]:
+    """Return every claim by its id, in the order of the files.
+
+    Conflicts are symmetric: naming one side is enough.
+
+    Args:
+        folder: of ``<file>.yaml``.
+        tests: names that a claim's ``tests`` may have.
+
+    Raises:
+        ValueError: naming file, id and field: a field that is missing, unknown or empty (a claim without a place), an id
+            that is doubled or does not start with the file's name, an unknown source, test or conflict, a conflict of
+            two equal numbers.
+    """
+    found: dict[str, Claim] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        for claim in _claims_of(path, tests):
+            if claim.id in found:
+                raise ValueError(f"{path.name}: id {claim.id!r} stands twice; ids are unique over all files")
+            found[claim.id] = claim
+    both = {key: set(claim.conflicts) for key, claim in found.items()}
+    for key, claim in found.items():
+        for other in claim.conflicts:
+            _check_conflict(found, key, other)
+            both[other].add(key)
+    order = {key: n for n, key in enumerate(found)}
+    return {k: c.model_copy(update={"conflicts": tuple(sorted(both[k], key=order.get))}) for k, c in found.items()}
+
+
+def sources(folder: Path) -> dict[str, dict[str, str]]:
+    """Return title and bibliography key of every source, by ``<file>.<source>``."""
+    return {
+        f"{path.stem}.{key}": {"title": source.title, "cite": source.cite}
+        for path in sorted(folder.glob("*.yaml"))
+        for key, source in _read(path).sources.items()
+    }
+
+
+def _read(path: Path) -> _File:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        return _File.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where, inside = ".".join(map(str, problem["loc"])), content
+        for step in problem["loc"][:2]:
+            inside = inside[step] if isinstance(inside, (dict, list)) else inside
+        name = inside.get("id", "no id") if isinstance(inside, dict) else "no id"
+        found = str(problem["input"])[:80]
+        raise ValueError(f"{path.name}: {name}: {where}: {problem['msg']}; found {found!r}") from None
+
+
+def _claims_of(path: Path, tests: Collection[str]) -> list[Claim]:
+    """Return a file's claims and its tables' cells, each with the reason that holds for it, ids and sources checked."""
+    file = _read(path)
+    plain = [*file.claims, *(cell for table in file.tables for cell in _cells(path, table))]
+    out = []
+    for claim in plain:
+        if not claim.id.startswith(f"{path.stem}."):
+            raise ValueError(f"{path.name}: id is {claim.id!r}; ids of this file start with '{path.stem}.'")
+        if claim.source not in file.sources:
+            near = files.near_miss(claim.source, file.sources)
+            raise ValueError(
+                f"{path.name}: {claim.id}: source is {claim.source!r}, not among the file's sources; {near}"
+            )
+        if claim.tests and claim.tests not in tests:
+            near = files.near_miss(claim.tests, tests)
+            raise ValueError(
+                f"{path.name}: {claim.id}: tests is {claim.tests!r}, no function of claims.SUBSTITUTES; {near}"
+            )
+        why = claim.why or file.sources[claim.source].why or file.why
+        out.append(claim.model_copy(update={"why": why}))
+    return out
+
+
+def _cells(path: Path, table: _Table) -> list[Claim]:
+    """Return one claim a cell; its id is ``<table>.<row>.<column>``, a slash in the column's name written as a dot."""
+    out = []
+    for row, values in table.rows.items():
+        if len(values) != len(table.columns):
+            raise ValueError(
+                f"{path.name}: {table.id}: rows.{row} has {len(values)} values, columns has {len(table.columns)}; "
+                "write null for a number that is not given"
+            )
+        for (column, unit), value in zip(table.columns.items(), values, strict=True):
+            if value is not None:
+                out.append(_cell(table, row, column, unit, value))
+    known = {f"{row}.{column}" for row in table.rows for column in table.columns}
+    tests = table.tests if isinstance(table.tests, dict) else {}
+    for field, keys in (("conflicts", table.conflicts), ("tests", tests), ("notes", table.notes)):
+        unknown = [key for key in keys if key not in known]
+        if unknown:
+            near = files.near_miss(unknown[0], known)
+            raise ValueError(f"{path.name}: {table.id}: {field} names {unknown[0]!r}, no row.column of it; {near}")
+    return out
+
+
+def _cell(table: _Table, row: str, column: str, unit: str, value: float) -> Claim:
+    task, _, metric = column.rpartition("/")
+    key = f"{row}.{column}"
+    data = "; ".join(part for part in (table.data, task, row if table.model else "") if part)
+    return Claim(
+        id=f"{table.id}.{row}.{column.replace('/', '.')}",
+        source=table.source,
+        place=table.place,
+        model=table.model or row,
+        data=data,
+        metric=metric,
+        value=value,
+        unit=unit,
+        conflicts=table.conflicts.get(key, ()),
+        note=" ".join(part for part in (table.note, table.notes.get(key, "")) if part),
+        why=table.why,
+        tests=table.tests if isinstance(table.tests, str) else table.tests.get(key, ""),
+    )
+
+
+def _check_conflict(found: dict[str, Claim], key: str, other: str) -> None:
+    file = f"{key.split('.')[0]}.yaml"
+    if other not in found:
+        raise ValueError(f"{file}: {key}: conflicts names {other!r}, no claim; {files.near_miss(other, found)}")
+    ours, theirs = ((c.value * SCALES.get(c.unit, 1)) for c in (found[key], found[other]))
+    if abs(ours - theirs) < 1e-12:
+        raise ValueError(
+            f"{file}: {key}: conflicts names {other!r}, whose value is the same, {found[other].value:g}; a conflict is "
+            "another value for the same thing"
+        )

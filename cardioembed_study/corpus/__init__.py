@@ -1,0 +1,1 @@
+"""From sources to passages and pairs: ``01_corpus``."""

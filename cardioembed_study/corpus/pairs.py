@@ -1,0 +1,141 @@
+"""Which texts belong together? Passages in, pairs of an anchor and its positive out.
+
+Four kinds (``KINDS``), each from the structure of a book; negatives are added to pairs of any kind.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import polars as pl
+
+QUESTIONS = (
+    *("What is {}?", "What does {} mean?", "What causes {}?", "How is {} treated?", "How is {} recognised?"),
+    *("Who is at risk of {}?", "Can {} be prevented?", "What happens in {}?"),
+)
+SCHEMA = {
+    "anchor": pl.String,
+    "positive": pl.String,
+    "negatives": pl.List(pl.String),
+    "anchor_id": pl.String,
+    "positive_id": pl.String,
+    "group": pl.String,
+    "source": pl.String,
+    "document": pl.String,
+    "topic": pl.String,
+    "split": pl.String,
+}
+
+
+def make(passages: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """Return all pairs of one kind; both sides of a pair come from one document, so pairs keep its split.
+
+    Args:
+        passages: one row a passage, in reading order, with ``split`` (``passages.SCHEMA``).
+        kind: one of ``KINDS``.
+
+    Returns:
+        One row a pair (``SCHEMA``), in reading order, without negatives. Pairs of one ``group`` are true for each other.
+
+        No row where the books have no such structure: not every book has a glossary.
+
+    Raises:
+        KeyError: for another kind.
+    """
+    if kind not in KINDS:
+        raise KeyError(f"no pairs of kind {kind!r}; known: {', '.join(KINDS)}")
+    rows = [
+        row
+        for _, document in passages.group_by("source", "document", maintain_order=True)
+        for row in KINDS[kind](document)
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def without_term(text: str, term: str) -> str:
+    """Return a definition with the term it defines taken out, so that matching the word alone cannot answer.
+
+    >>> without_term("Preload: stretch of the heart; preload rises with filling", "preload")
+    'stretch of the heart; rises with filling'
+    """
+    pattern = rf"(?<!\w){_any_number(term)}(?!\w)(?:\s*:)?"  # no \b: a term may begin or end with a sign, "Na+"
+    bare = re.sub(pattern, "", text, flags=re.IGNORECASE)
+    bare = re.sub(r"\s+", " ", re.sub(r"\(\s*\)", "", bare))
+    return re.sub(r"^[\s:;,.–—()-]+", "", re.sub(r"\s+([,.;:)])", r"\1", bare)).strip()
+
+
+def _definition(document: pl.DataFrame) -> list[tuple]:
+    """Pair each glossary entry, its term taken out, with the first sentence that introduces the term."""
+    introduced: dict[str, dict] = {}
+    for row in document.filter(kind="sentence").iter_rows(named=True):
+        for term in row["terms"]:
+            introduced.setdefault(_key(term), row)
+    out = []
+    for row in document.filter(kind="glossary").iter_rows(named=True):
+        term = row["terms"][0]
+        bare = without_term(row["text"], term)
+        sentence = introduced.get(_key(term))
+        if sentence is not None and len(bare) >= 20:
+            out.append(_row(row, sentence, anchor=bare, group=f"term:{_key(term)}"))
+    return out
+
+
+def _heading(document: pl.DataFrame) -> list[tuple]:
+    """Pair each section's path of titles with its first sentence."""
+    first = document.filter(pl.col("kind") == "sentence").unique("section", keep="first", maintain_order=True)
+    return [
+        _row(row, row, anchor=row["section"].replace(" > ", ": "), group=row["passage_id"])
+        for row in first.iter_rows(named=True)
+    ]
+
+
+def _adjacent(document: pl.DataFrame) -> list[tuple]:
+    """Pair each sentence with the next of its section; where cleaning took one out between, they are no neighbours."""
+    rows = document.filter(kind="sentence").rows(named=True)
+    return [
+        _row(a, b, anchor=a["text"], group=b["passage_id"])
+        for a, b in pairwise(rows)
+        if a["section"] == b["section"] and _position(b) == _position(a) + 1
+    ]
+
+
+def _question(document: pl.DataFrame) -> list[tuple]:
+    """Pair each question with the answer that follows it."""
+    rows = document.filter(pl.col("kind").is_in(["question", "answer"])).rows(named=True)
+    return [
+        _row(q, a, anchor=q["text"], group=a["passage_id"])
+        for q, a in pairwise(rows)
+        if q["kind"] == "question" and a["kind"] == "answer" and _position(a) == _position(q) + 1
+    ]
+
+
+KINDS = {"definition": _definition, "heading": _heading, "adjacent": _adjacent, "question": _question}
+
+
+def _row(anchor_row: dict, positive_row: dict, anchor: str, group: str) -> tuple:
+    shared = (anchor_row["source"], anchor_row["document"], anchor_row["topic"], anchor_row["split"])
+    return (anchor, positive_row["text"], [], anchor_row["passage_id"], positive_row["passage_id"], group, *shared)
+
+
+def _key(term: str) -> str:
+    """Return a term in the form under which prose and glossary are matched: lower case, singular."""
+    return _singular(re.sub(r"\s+", " ", term.lower()).strip(" .,;:"))
+
+
+def _singular(term: str) -> str:
+    if re.search(r"[^aeiou]ies$", term, re.IGNORECASE):
+        return term[:-3] + "y"
+    return term[:-1] if term.endswith("s") and not term.endswith(("ss", "is", "us")) else term
+
+
+def _any_number(term: str) -> str:
+    """Return a pattern of a term's singular and plural, whatever the spaces in it: artery, arteries; stenosis, stenoses."""
+    one = _singular(term.strip())
+    endings = (("y", "(?:y|ies|ys)"), ("is", "[ie]s"), ("", "(?:s|es)?"))
+    end, both = next((end, both) for end, both in endings if one.endswith(end))
+    return r"\s+".join(map(re.escape, one.removesuffix(end).split())) + both
+
+
+def _position(row: dict) -> int:
+    return int(row["passage_id"].rsplit(":", 1)[1])

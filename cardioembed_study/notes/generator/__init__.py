@@ -1,0 +1,1 @@
+"""Clinical notes of our own, in MIMIC-III's tables."""

@@ -1,0 +1,275 @@
+"""Which notes does a patient have, in which order, and with which diagnoses? A folder of MIMIC-III's tables in, pairs out.
+
+``prepare`` reads the CSV files once, in bounded memory; everything after it reads the three Parquet files that it wrote. What
+they hold is as restricted as the tables: no message names a patient, a note, or a word of one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from cardioembed_study.corpus import pairs
+from cardioembed_study.notes import source as note_source
+
+ORDER = ("subject_id", "chartdate", "charttime", "note_id")  # of notes in time; a missing time comes first
+NOTES = {
+    "note_id": pl.Int64,
+    "subject_id": pl.Int64,
+    "hadm_id": pl.Int64,
+    "chartdate": pl.Date,
+    "charttime": pl.Datetime("us"),
+    "category": pl.String,
+    "text": pl.String,
+}
+SPLITS = ("train", "dev", "test")
+STAY = ["subject_id", "hadm_id"]  # both: an admission is of one patient
+
+
+def prepare(source: Path, target: Path, minimum: int = 50) -> dict[str, int]:
+    """Read MIMIC-III's tables and write ``notes.parquet``, ``diagnoses.parquet`` and ``order.parquet``, all or nothing.
+
+    As published, notes marked as errors and notes of at most 50 characters are left out. Texts pass through a block at a time;
+    of the notes only ids and times are held. The files are made aside and moved when all three are whole, the order last:
+    without it nothing is read.
+
+    Args:
+        source: folder with the tables that ``source.TABLES`` names, as ``.csv`` or ``.csv.gz``.
+        target: folder to write to; made where it is missing, and closed to everybody but its owner.
+        minimum: characters; a note needs more.
+
+    Returns:
+        Of the notes ``notes_read``, ``dropped_error``, ``dropped_short``, ``notes`` (that stay), ``without_admission``,
+        ``without_time``, ``patients_with_notes``, ``admissions_with_notes``, ``pairs_across`` (consecutive notes of a patient),
+        ``pairs_within`` (of an admission). Of the other tables ``patients``, ``admissions``, ``diagnoses``, and
+        ``dropped_codes`` (rows of diagnoses without a code). ``orphan_patients`` and ``orphan_admissions`` of notes and
+        diagnoses, and ``orphan_codes``, are missing in the tables that should list them.
+
+    Raises:
+        FileNotFoundError: a table is missing.
+        ValueError: a column is missing, a value does not parse, a note's id stands twice, or a file is damaged; names table,
+            file, row and column.
+    """
+    tables = {name: note_source.find(source, name) for name in note_source.TABLES}
+    target.mkdir(parents=True, exist_ok=True)
+    target.chmod(0o700)
+    with FileLock(target / ".lock"):
+        for left_behind in target.glob(".partial-*"):
+            shutil.rmtree(left_behind)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=target) as partial:
+            counts = _write(tables, Path(partial), minimum)
+            (target / "order.parquet").unlink(missing_ok=True)
+            for name in ("notes", "diagnoses", "order"):
+                os.replace(Path(partial, f"{name}.parquet"), target / f"{name}.parquet")
+    return counts
+
+
+def patients(target: Path) -> list[int]:
+    """Return the patients with at least two notes, sorted.
+
+    Args:
+        target: the folder that ``prepare`` wrote.
+    """
+    order = pl.scan_parquet(_prepared(target, "order"))
+    n_notes = order.group_by("subject_id").len().filter(pl.col("len") >= 2)
+    return n_notes.select(pl.col("subject_id").sort()).collect()["subject_id"].to_list()
+
+
+def sample(target: Path, n: int, seed: int) -> list[int]:
+    """Return n different patients with at least two notes, drawn by the seed, sorted.
+
+    Args:
+        target: the folder that ``prepare`` wrote.
+        n: number of patients; 0 for all.
+        seed: of the draw.
+
+    Raises:
+        ValueError: if there are fewer; names both numbers.
+    """
+    known = patients(target)
+    if not 0 <= n <= len(known):
+        raise ValueError(
+            f"{n:,} patients are wanted, {len(known):,} have at least two notes; ask for fewer, or 0 for all"
+        )
+    drawn = np.random.default_rng(seed).choice(len(known), n or len(known), replace=False)
+    return [known[i] for i in np.sort(drawn)]
+
+
+def split(subjects: Iterable[int], shares: Sequence[float], seed: int) -> dict[int, str]:
+    """Return the split of each patient; every split with a share gets at least one.
+
+    Args:
+        subjects: patients, in any order.
+        shares: of train, dev and test; sum 1.
+        seed: of the shuffle.
+
+    Raises:
+        ValueError: shares that are not three, are negative or do not sum to 1; fewer patients than splits.
+
+    >>> sorted(split(range(10), (0.8, 0.1, 0.1), seed=17).values())
+    ['dev', 'test', 'train', 'train', 'train', 'train', 'train', 'train', 'train', 'train']
+    """
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+        raise ValueError(f"split shares are {tuple(shares)}; wanted three (train, dev, test) that sum to 1")
+    ordered = sorted(set(subjects))
+    used = sum(share > 0 for share in shares)
+    if len(ordered) < used:
+        raise ValueError(f"{len(ordered)} patients cannot fill {used} splits; give more patients, or set a share to 0")
+    sizes = [max(1, round(share * len(ordered))) if share > 0 else 0 for share in shares]
+    sizes[int(np.argmax(sizes))] += len(ordered) - sum(sizes)
+    names = [name for name, size in zip(SPLITS, sizes, strict=True) for _ in range(size)]
+    shuffled = np.random.default_rng(seed).permutation(len(ordered))
+    return {ordered[i]: name for i, name in sorted(zip(shuffled.tolist(), names, strict=True))}
+
+
+def notes(target: Path, subjects: Iterable[int]) -> pl.DataFrame:
+    """Return these patients' notes with their texts, patient by patient in temporal order.
+
+    Args:
+        target: the folder that ``prepare`` wrote.
+        subjects: patients; nobody else's text is kept in memory.
+
+    Returns:
+        The columns of ``NOTES``, and ``codes``: the admission's diagnoses, the first first; an empty list where there is no
+        admission, or no diagnosis.
+
+    Raises:
+        ValueError: if a patient has no note; says how many, not who.
+    """
+    wanted = sorted(set(subjects))
+    mine = pl.col("subject_id").is_in(wanted)
+    found = pl.scan_parquet(_prepared(target, "notes")).filter(mine).collect(engine="streaming")
+    if without := len(wanted) - found["subject_id"].n_unique():
+        raise ValueError(
+            f"{without:,} of {len(wanted):,} patients have no notes in {target.name}; take them from `patients`"
+        )
+    diagnoses = pl.scan_parquet(_prepared(target, "diagnoses")).filter(mine).sort("seq_num", nulls_last=True).collect()
+    codes = diagnoses.group_by(STAY, maintain_order=True).agg(codes="code")
+    joined = found.sort(ORDER).join(codes, on=STAY, how="left", maintain_order="left")
+    return joined.with_columns(pl.col("codes").fill_null(pl.lit([], dtype=pl.List(pl.String))))
+
+
+def temporal(notes: pl.DataFrame, splits: dict[int, str], source: str, within: bool = False) -> pl.DataFrame:
+    """Return a pair for each note of a patient and the next.
+
+    As published, a note that only repeats the one before it (copied forward) makes a pair like any other, and neighbours may
+    belong to two admissions.
+
+    Args:
+        notes: as ``notes`` returns them.
+        splits: the split of each patient.
+        source: name of the manifest.
+        within: only pairs of one admission: each of its notes and the next of the same one; notes without an admission have
+            none.
+
+    Returns:
+        The columns of ``pairs.SCHEMA``, and ``codes`` of the anchor's admission; group and document are the patient.
+
+    Raises:
+        ValueError: if a patient has no split; says how many, not who.
+
+    >>> rows = {"note_id": [4, 7, 9], "subject_id": [1, 1, 2], "text": ["a", "b", "c"], "codes": [["486"], [], []]}
+    >>> temporal(pl.DataFrame(rows), {1: "train", 2: "test"}, "mine").select("anchor", "positive_id", "split").rows()
+    [('a', 'note7', 'train')]
+    """
+    if without := notes.filter(~pl.col("subject_id").is_in(list(splits)))["subject_id"].n_unique():
+        raise ValueError(f"{without:,} patients of the notes have no split; make `splits` from the same patients")
+    same = STAY if within else ["subject_id"]
+    kept = notes.filter(pl.col("hadm_id").is_not_null()) if within else notes
+    patient, note = pl.format("patient{}", "subject_id"), pl.format("note{}", "note_id")
+    return (
+        kept.with_columns(positive=pl.col("text").shift(-1).over(same), anchor_id=note)
+        .with_columns(positive_id=pl.col("anchor_id").shift(-1).over(same))
+        .filter(pl.col("positive_id").is_not_null())
+        .with_columns(
+            anchor="text",
+            negatives=pl.lit([], dtype=pl.List(pl.String)),
+            group=patient,
+            document=patient,
+            source=pl.lit(source),
+            topic=pl.lit("clinical"),
+            split=pl.col("subject_id").replace_strict(splits, return_dtype=pl.String),
+        )
+        .select(*pairs.SCHEMA, "codes")
+    )
+
+
+def _write(tables: dict[str, note_source.Table], folder: Path, minimum: int) -> dict[str, int]:
+    """Write the three files and return all counts; the long table is read last."""
+    read = {name: pl.concat(note_source.batches(table)) for name, table in tables.items() if name != "NOTEEVENTS"}
+    diagnoses = read["DIAGNOSES_ICD"].filter(pl.col("icd9_code").is_not_null()).rename({"icd9_code": "code"})
+    diagnoses.write_parquet(folder / "diagnoses.parquet")
+    counts, order = _write_notes(tables["NOTEEVENTS"], folder / "notes.parquet", minimum)
+    order.select("note_id", *STAY).write_parquet(folder / "order.parquet")
+    counts |= {"diagnoses": len(diagnoses), "dropped_codes": len(read["DIAGNOSES_ICD"]) - len(diagnoses)}
+    return counts | _described(order) | _orphans(order, diagnoses, read)
+
+
+def _write_notes(table: note_source.Table, file: Path, minimum: int) -> tuple[dict[str, int], pl.DataFrame]:
+    """Write the notes that stay; return how many did not, and ids and times of those that did, in temporal order."""
+    counts = {"notes_read": 0, "dropped_error": 0, "dropped_short": 0}
+    kept = []
+    with pq.ParquetWriter(file, _arrow(pl.DataFrame(schema=NOTES)).schema, compression="zstd") as writer:
+        for read in note_source.batches(table):
+            right = read.filter(pl.col("iserror").ne_missing(1))
+            found = right.filter(pl.col("text").str.len_chars() > minimum).rename({"row_id": "note_id"})
+            found = found.with_columns(pl.col("category").str.strip_chars()).select(*NOTES)
+            writer.write_table(_arrow(found))
+            kept.append(found.select("hadm_id", *ORDER))
+            counts["notes_read"] += len(read)
+            counts["dropped_error"] += len(read) - len(right)
+            counts["dropped_short"] += len(right) - len(found)
+    order = pl.concat(kept).sort(ORDER)
+    if repeated := len(order) - order["note_id"].n_unique():
+        raise ValueError(f"{table}: {repeated:,} rows repeat the ROW_ID of another; {note_source.REMEDY}")
+    return counts, order
+
+
+def _arrow(frame: pl.DataFrame) -> pa.Table:
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _described(order: pl.DataFrame) -> dict[str, int]:
+    """Return how many notes there are, whose they are, and how many have a next one."""
+    admitted = order.filter(pl.col("hadm_id").is_not_null())
+    n_patients, n_stays = order["subject_id"].n_unique(), admitted.n_unique(STAY)
+    return {
+        "notes": len(order),
+        "patients_with_notes": n_patients,
+        "admissions_with_notes": n_stays,
+        "without_admission": len(order) - len(admitted),
+        "without_time": order["charttime"].null_count(),
+        "pairs_across": len(order) - n_patients,
+        "pairs_within": len(admitted) - n_stays,
+    }
+
+
+def _orphans(order: pl.DataFrame, diagnoses: pl.DataFrame, read: dict[str, pl.DataFrame]) -> dict[str, int]:
+    """Return the sizes of the tables of patients and admissions, and how many ids and codes the tables lack."""
+    subjects, stays = (pl.concat([order[key], diagnoses[key]]) for key in STAY)
+    known, admitted = read["PATIENTS"]["subject_id"], read["ADMISSIONS"]["hadm_id"]
+    return {
+        "patients": len(known),
+        "admissions": len(admitted),
+        "orphan_patients": len(set(subjects.unique()) - set(known)),
+        "orphan_admissions": len(set(stays.drop_nulls().unique()) - set(admitted)),
+        "orphan_codes": len(set(diagnoses["code"].unique()) - set(read["D_ICD_DIAGNOSES"]["icd9_code"])),
+    }
+
+
+def _prepared(target: Path, name: str) -> Path:
+    for needed in ("order", name):  # the order is written last: without it the others may not be whole
+        if not (target / f"{needed}.parquet").is_file():
+            raise FileNotFoundError(
+                f"{needed}.parquet is missing in {target}; run notebooks/01_notes.ipynb, which prepares it"
+            )
+    return target / f"{name}.parquet"

@@ -1,0 +1,74 @@
+"""Where is each room? Every folder of the project is named here once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+PROFILES = ROOT / "profiles"
+MANIFESTS = ROOT / "data_manifests"
+MODELS = MANIFESTS / "models.yaml"
+BOOK = ROOT / "book"
+ADAPTERS = ROOT / "adapters"
+SPEED = ROOT / "benchmarks" / "results"
+
+
+def artifacts(profile: str) -> Path:
+    """Return the folder of everything a profile makes: ``artifacts/<profile>``.
+
+    ``CARDIOEMBED_ARTIFACTS`` moves the parent elsewhere, for example to a larger disk.
+    """
+    return Path(os.environ.get("CARDIOEMBED_ARTIFACTS", ROOT / "artifacts")) / profile
+
+
+def restricted(profile: str) -> Path:
+    """Return the folder of clinical texts and all that is made of them, made if it is missing, for its owner's eyes alone.
+
+    Generated notes lie there as well: what holds for MIMIC-III is exercised with every run.
+    """
+    folder = artifacts(profile) / "restricted"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def pairs(profile: str, kind: str) -> Path:
+    """Return the file of the pairs of one kind; pairs of clinical notes are restricted."""
+    folder = restricted(profile) if kind == "temporal" else artifacts(profile) / "pairs"
+    return folder / f"{kind}.parquet"
+
+
+def run(profile: str, name: str) -> Path:
+    """Return the folder of a training run: below ``restricted`` where it learnt from clinical notes, else ``runs``.
+
+    A run is looked for in both; a new one belongs where ``runs.claim`` puts it.
+    """
+    clinical = artifacts(profile) / "restricted" / "runs" / name
+    return clinical if clinical.exists() else artifacts(profile) / "runs" / name
+
+
+def downloads() -> Path:
+    """Return the folder of fetched and verified source files, shared by all profiles."""
+    return artifacts("downloads")
+
+
+def mirror() -> Path | None:
+    """Return the folder looked at before the network, or ``None`` (``CARDIOEMBED_MIRROR``)."""
+    value = os.environ.get("CARDIOEMBED_MIRROR")
+    return Path(value) if value else None
+
+
+def need(path: Path, notebook: str) -> Path:
+    """Return the path if it exists.
+
+    Raises:
+        FileNotFoundError: naming the notebook that makes it.
+    """
+    if not path.exists():
+        where = "/".join(path.parts[-3:])
+        raise FileNotFoundError(
+            f"{where} is missing; run notebooks/{notebook}.ipynb with this profile first, or `make book`"
+        )
+    return path

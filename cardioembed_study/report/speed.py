@@ -1,0 +1,244 @@
+"""What do the records of `benchmarks/` say, in tables and figures?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cardioembed_study import show
+
+
+def preparation_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``benchmarks/mimic.py`` measured: the full size, and a tenth of it beside pandas, as published.
+
+    The notes are random words in MIMIC-III's tables; busy cores make times longer.
+    """
+    whole, tenth = record["metrics"]["prepare"], record["metrics"]["tenth"]
+    lines = [("mimic.prepare, full size", record["counts"]["notes_read"], whole)]
+    names = {"prepare": "mimic.prepare, a tenth", "pandas": "pandas, a tenth"}
+    lines += [(words, record["counts"]["notes_read"] // 10, tenth[name]) for name, words in names.items()]
+    return [
+        {
+            "generated tables": name,
+            "notes": n,
+            "seconds": f"{m['seconds']:.0f}",
+            "processor, s": f"{m['cpu_seconds']:.0f}",
+            "peak memory, GB": f"{m['peak_gb']:.2f}",
+        }
+        for name, n, m in lines
+    ]
+
+
+def speed_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``benchmarks/encode.py`` measured, a row an arm, in the columns of the study's table."""
+    return [
+        {
+            "model": name,
+            "weights": "random" if m["random_weights"] else "real",
+            "width": m["width"],
+            "parameters, M": m["parameters"] / 1e6,
+            "latency, ms": m["latency_ms"],
+            "P95, ms": m["latency_p95_ms"],
+            "texts/s": m["texts_per_s"],
+            "memory, GB": m["peak_gb"],
+        }
+        for name, m in record["metrics"].items()
+    ]
+
+
+def published(ledger: Mapping[str, Any]) -> pl.DataFrame:
+    """Return the study's own numbers: ``model``, ``parameters`` (millions), ``separation``, ``latency_ms``, ``memory_gb``."""
+    places = {
+        "parameters": ("table1", "parameters"),
+        "separation": ("table1", "separation"),
+        "latency_ms": ("speed", "latency_mean"),
+        "memory_gb": ("speed", "memory"),
+    }
+    models = [
+        key.split("speed.")[1].removesuffix(".memory")
+        for key in ledger
+        if re.match(r"comparative\.speed\..*\.memory$", key)
+    ]
+    rows = [
+        {"model": m} | {k: ledger[f"comparative.{t}.{m}.{metric}"].value for k, (t, metric) in places.items()}
+        for m in models
+    ]
+    return pl.DataFrame(rows)
+
+
+def speed_points(
+    record: Mapping[str, Any], similarity: Mapping[str, Mapping], ledger: Mapping[str, Any], models: Sequence[str]
+) -> pl.DataFrame:
+    """Return latency and separation of the study's models as published, and of ours as measured here.
+
+    Args:
+        record: of ``benchmarks/encode.py``.
+        similarity: model to record.
+        ledger: of claims.
+        models: the base, then the runs shown; a merged adapter costs what the base costs.
+    """
+    theirs = (
+        published(ledger)
+        .select("model", "latency_ms", "separation")
+        .with_columns(machine=pl.lit("as published (one GPU)"), published=pl.lit(True))
+    )
+    latency = next(m["latency_ms"] for m in record["metrics"].values() if m["model"] == models[0])
+    ours = [
+        {
+            "model": m,
+            "latency_ms": latency,
+            "separation": similarity[m]["metrics"]["separation"]["separation"],
+            "machine": f"measured here ({record['device']})",
+            "published": False,
+        }
+        for m in models
+    ]
+    return pl.concat([theirs, pl.DataFrame(ours)])
+
+
+def latency(record: Mapping) -> tuple[Figure, pl.DataFrame]:
+    """Return milliseconds a text, an arm of ``benchmarks/encode.py`` a line: the mean and, at the line's end, P95."""
+    return _speed(record, "latency_ms", "latency_p95_ms", "ms a text, one text at a time: mean, and 95th percentile")
+
+
+def throughput(record: Mapping) -> tuple[Figure, pl.DataFrame]:
+    """Return texts a second in batches, an arm of ``benchmarks/encode.py`` a line."""
+    size = record["params"]["batch_size"]
+    return _speed(record, "texts_per_s", "texts_per_s", f"texts/s, {size} texts at a time")
+
+
+def memory_against_parameters(record: Mapping, published: pl.DataFrame | None = None) -> tuple[Figure, pl.DataFrame]:
+    """Return memory against size: what a process grew by to load and run a model, and the published numbers.
+
+    Args:
+        record: of ``benchmarks/encode.py``.
+        published: columns ``model``, ``parameters`` (millions), ``memory_gb``.
+    """
+    rows = [
+        {"model": name, "parameters": m["parameters"] / 1e6, "memory_gb": m["peak_gb"], "published": False}
+        for name, m in record["metrics"].items()
+    ]
+    drawn = _joined(rows, published)
+    with show.canvas(figsize=(7.2, 5.2)) as (fig, ax):
+        ends = np.array([drawn["parameters"].min() / 1.5, drawn["parameters"].max() * 1.5])
+        for size, dash in ((4, "-"), (2, ":")):
+            ax.plot(ends, ends * size / 1000, color="grey", lw=1, ls=dash, label=f"weights alone, {size} bytes each")
+        _points(ax, drawn, "parameters", "memory_gb")
+        ax.set(xscale="log", yscale="log", xlabel="parameters, millions", ylabel="memory, GB (10⁹ bytes)")
+        _plain_ticks(ax)
+        ax.legend(fontsize=8, frameon=False, loc="upper left")
+        show.names(ax, drawn, "parameters", "memory_gb")
+    return fig, drawn
+
+
+def pareto(points: Sequence[tuple[str, float, float]]) -> list[str]:
+    """Return the names of the points that no other one beats: none is as cheap and as good, and in one of both better.
+
+    Args:
+        points: (name, cost, gain); less cost and more gain are better.
+
+    Returns:
+        Names, the cheapest first; equal points stay together.
+
+    >>> pareto([("small", 1, 0.2), ("slow", 3, 0.1), ("large", 3, 0.5)])
+    ['small', 'large']
+    """
+    best = [
+        (cost, -gain, name)
+        for name, cost, gain in points
+        if not any(c <= cost and g >= gain and (c, g) != (cost, gain) for _, c, g in points)
+    ]
+    return [name for _, _, name in sorted(best)]
+
+
+def latency_against_separation(points: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
+    """Return separation against latency, a panel a machine: milliseconds of two machines share no axis.
+
+    In each panel a line joins the points that no other beats, published and ours apart: their pairs are not the same.
+
+    Args:
+        points: columns ``model``, ``latency_ms``, ``separation``, ``machine`` (of the latency), ``published`` (of the
+            separation: from the ledger, or measured here).
+    """
+    parts = dict(iter(points.group_by("machine", "published", maintain_order=True)))
+    best = {key: pareto(part.select("model", "latency_ms", "separation").rows()) for key, part in parts.items()}
+    on_line = [r["model"] in best[r["machine"], r["published"]] for r in points.iter_rows(named=True)]
+    drawn = points.with_columns(pl.Series("pareto", on_line, dtype=pl.Boolean))
+    machines = drawn["machine"].unique(maintain_order=True).to_list()
+    with show.canvas(1, len(machines), figsize=(4.6 * len(machines) + 1.2, 4.2), sharey=True) as (fig, axes):
+        for ax, machine in zip(np.atleast_1d(axes), machines, strict=True):
+            part = drawn.filter(machine=machine)
+            _points(ax, part, "latency_ms", "separation")
+            for published in (True, False):
+                line = part.filter(pl.col("pareto") & (pl.col("published") == published)).sort("latency_ms")
+                style = {"color": "grey" if published else sns.color_palette("colorblind")[0], "lw": 1, "ls": "--"}
+                name = "no other is faster and better" if len(line) else None
+                ax.step(line["latency_ms"], line["separation"], where="post", zorder=1, label=name, **style)
+            ax.set(xscale="log", title=machine, xlabel="ms a text")
+            ax.margins(0.15)
+            _plain_ticks(ax, "x")
+        np.atleast_1d(axes)[0].set_ylabel("separation (difference of mean cosines)")
+        shown = {text: mark for ax in np.atleast_1d(axes) for mark, text in show.legend_entries(ax)}
+        fig.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown), frameon=False)
+        for ax, machine in zip(np.atleast_1d(axes), machines, strict=True):
+            show.names(ax, drawn.filter(machine=machine), "latency_ms", "separation")
+    return fig, drawn
+
+
+def _speed(record: Mapping, key: str, far: str, name: str) -> tuple[Figure, pl.DataFrame]:
+    """Return a line an arm on a logarithmic axis, from the value to a farther one; random weights are hollow."""
+    arms = dict(sorted(record["metrics"].items(), key=lambda item: item[1][key], reverse=key == far))
+    columns = {"model": list(arms), key: [m[key] for m in arms.values()], far: [m[far] for m in arms.values()]}
+    drawn = pl.DataFrame(columns | {"random_weights": [m["random_weights"] for m in arms.values()]})
+    palette = sns.color_palette("colorblind")
+    machine = f"{record['device']}, {record['counts']['threads']} threads"
+    machine += ", busy with other work" if record["params"]["contended"] else ""
+    with show.canvas(figsize=(7.2, 0.36 * len(arms) + 1.3)) as (fig, ax):
+        for y, m in enumerate(arms.values()):
+            colour = "dimgrey" if m["random_weights"] else palette[1] if m["adapter"] else palette[0]
+            if far != key:
+                ax.plot([m[key], m[far]], [y, y], color=colour, lw=1.2, marker="|", ms=9, markevery=[1])
+            ax.plot(m[key], y, "o", ms=7, color=colour, mfc="white" if m["random_weights"] else colour)
+            end = (max(m[key], m[far]), y)
+            ax.annotate(f"{m[key]:.3g}", end, (9, 0), textcoords="offset points", va="center", fontsize=9)
+        ax.set_yticks(range(len(arms)), drawn["model"])
+        ax.set(xscale="log", xlabel=f"{name}\nhollow: that shape with random weights\n{machine}")
+        ax.set_xlim(0.7 * drawn[key].min(), 2 * drawn[far].max())
+        ax.set_ylim(len(arms) - 0.5, -0.5)
+        _plain_ticks(ax, "x")
+    return fig, drawn
+
+
+def _joined(rows: Sequence[Mapping], published: pl.DataFrame | None) -> pl.DataFrame:
+    """Return our points and, below them, the published ones."""
+    ours = pl.DataFrame(list(rows))
+    if published is None:
+        return ours
+    return pl.concat(
+        [ours, published.with_columns(published=pl.lit(True)).select(ours.columns)], how="vertical_relaxed"
+    )
+
+
+def _points(ax: Axes, points: pl.DataFrame, x: str, y: str) -> None:
+    """Draw ours filled and the published grey and hollow."""
+    blue = sns.color_palette("colorblind")[0]
+    for published, name, face, edge in ((False, "measured here", blue, blue), (True, "published", "white", "grey")):
+        part = points.filter(pl.col("published") == published)
+        if len(part):
+            ax.scatter(part[x], part[y], s=34, facecolor=face, edgecolor=edge, linewidth=1.4, label=name, zorder=3)
+
+
+def _plain_ticks(ax: Axes, which: str = "both") -> None:
+    """Write a logarithmic axis's numbers as people do: 0.2, 5, 200."""
+    for axis in [ax.xaxis] * (which != "y") + [ax.yaxis] * (which != "x"):
+        axis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.set_minor_locator(mpl.ticker.NullLocator())

@@ -1,0 +1,72 @@
+"""What does an outcome say, alone and against the base?
+
+Shapes: Q queries, N passages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cardioembed_lib import metrics, statistics
+from cardioembed_study.retrieval.pools import Outcome, Task
+
+POOL_SIZES = (30, 100, 300, 1000, 3000, 10_000)
+
+
+def measures(task: Task, outcome: Outcome, seed: int) -> dict:
+    """Return the metrics of one model on one task; intervals are drawn over the documents the queries come from.
+
+    Args:
+        task: the task.
+        outcome: of ``pools.evaluate`` or ``pools.floors``.
+        seed: of bootstrap and pools.
+
+    Returns:
+        ``metrics.summary`` (without cosines for a lexical floor), and ``pool_sizes``: ``acc_at_1`` and ``mrr`` in smaller
+        pools, the last one whole.
+    """
+    lexical = np.isnan(outcome.cosines).all()
+    found = metrics.summary(
+        outcome.ranks, np.zeros(len(outcome.ranks)) if lexical else outcome.cosines, seed, task.clusters
+    )
+    if lexical:
+        found = {k: v for k, v in found.items() if "cosine" not in k}
+    n = len(task.passages)
+    sizes = [*(s for s in POOL_SIZES if s < n), n]
+    return found | {"pool_sizes": metrics.pool_size_curve(outcome.similarities, task.gold, sizes, seed)}
+
+
+def compare(
+    asked: Mapping[str, Task], outcomes: Mapping[str, Mapping[str, Outcome]], base: str, runs: Sequence[str], seed: int
+) -> dict[str, dict[str, float]]:
+    """Return tuned against base for each task: reciprocal ranks averaged over the runs, less the base's, query by query.
+
+    Args:
+        asked: tasks by name.
+        outcomes: by model, then by task.
+        base: the model the runs started from.
+        runs: the runs, one a seed.
+        seed: of sign flips and bootstrap; both take documents, not queries, as units.
+
+    Returns:
+        For each task ``base_mrr``, ``tuned_mrr``, ``difference``, ``low``, ``high``, ``p``, ``p_holm`` (over the tasks),
+        ``worst_seed`` and ``best_seed`` (difference of a single run).
+    """
+    found = {}
+    for name, task in asked.items():
+        before = 1 / outcomes[base][name].ranks
+        each = np.array([1 / outcomes[run][name].ranks for run in runs])  # (runs, Q)
+        after = each.mean(axis=0)
+        gains = (each - before).mean(axis=1)
+        found[name] = {
+            "base_mrr": float(before.mean()),
+            "tuned_mrr": float(after.mean()),
+            **statistics.paired_difference(after, before, seed, groups=task.clusters),
+            "worst_seed": float(gains.min()),
+            "best_seed": float(gains.max()),
+        }
+    for entry, p in zip(found.values(), statistics.holm([m["p"] for m in found.values()]), strict=True):
+        entry["p_holm"] = float(p)
+    return found

@@ -1,0 +1,127 @@
+"""Which passages are nearest to a query, among many?
+
+Shapes: Q queries, N passages, D width.
+"""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+KINDS = ("flat", "hnsw", "ivf")
+
+
+def exact(
+    queries: ArrayLike, passages: ArrayLike, k: int, block: int = 256
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the k passages with the largest inner product, best first; among equals the lower index stands first.
+
+    Args:
+        queries: (Q, D); normalise both sides for cosines.
+        passages: (N, D).
+        k: neighbours wanted, 1 to N.
+        block: queries compared at once (memory is 4 * block * N bytes); the result is the same but for float rounding.
+
+    Returns:
+        Scores (Q, k) float32, indices (Q, k) int64.
+
+    Raises:
+        ValueError: shapes do not fit, a vector holds NaN, or k is not between 1 and N.
+
+    >>> scores, indices = exact([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], k=2)
+    >>> indices.tolist(), scores.tolist()
+    ([[1, 2]], [[1.0, 1.0]])
+    """
+    q, p = _vectors(queries, "queries"), _vectors(passages, "passages")
+    if q.shape[1] != p.shape[1]:
+        raise ValueError(f"queries are {q.shape[1]} wide, passages {p.shape[1]}; embed both with the same model")
+    if not 1 <= k <= len(p):
+        raise ValueError(f"k is {k}; choose 1 to {len(p)}, the number of passages")
+    scores = np.empty((len(q), k), dtype=np.float32)
+    indices = np.empty((len(q), k), dtype=np.int64)
+    for start in range(0, len(q), block):
+        part = slice(start, start + block)
+        scores[part], indices[part] = _largest(q[part] @ p.T, k)
+    return scores, indices
+
+
+def faiss_index(passages: ArrayLike, kind: str = "flat") -> faiss.Index:
+    """Return a FAISS inner-product index of the passages.
+
+    ``flat`` compares with every passage. ``hnsw`` walks a graph (32 links a node, effort 200 to build and 128 to search:
+    recall above speed; Malkov and Yashunin 2016). ``ivf`` looks into an eighth of about 4 * sqrt(N) cells. The seeds are
+    FAISS's fixed ones, but a graph built on several threads may differ from run to run: nothing in a record comes from it.
+
+    Args:
+        passages: (N, D), normalised: on vectors of other lengths the graph's neighbourhoods mislead.
+        kind: "flat", "hnsw" or "ivf".
+
+    Raises:
+        ValueError: an unknown kind, NaN, or a shape that is not (N, D).
+
+    >>> faiss_index([[1.0, 0.0], [0.0, 1.0]]).ntotal
+    2
+    """
+    p = _vectors(passages, "passages")
+    width = p.shape[1]
+    if kind == "flat":
+        index = faiss.IndexFlatIP(width)
+    elif kind == "hnsw":
+        index = faiss.IndexHNSWFlat(width, 32, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = 200, 128
+    elif kind == "ivf":
+        cells = max(1, min(round(4 * len(p) ** 0.5), len(p) // 39))  # FAISS asks for 39 training points a cell
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = max(1, cells // 8)
+        index.train(p)
+    else:
+        raise ValueError(f"no index {kind!r}; known: {', '.join(KINDS)}")
+    index.add(p)
+    return index
+
+
+def approximate(index: faiss.Index, queries: ArrayLike, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the k nearest passages as a FAISS index sees them, best first; the order of equals is FAISS's own.
+
+    Args:
+        index: from ``faiss_index``.
+        queries: (Q, D).
+        k: neighbours wanted, 1 to N.
+
+    Returns:
+        Scores (Q, k) float32, indices (Q, k) int64; -1 where ``hnsw`` or ``ivf`` found fewer than k.
+
+    Raises:
+        ValueError: another width than the index's, NaN, or k not between 1 and N.
+
+    >>> approximate(faiss_index([[1.0, 0.0], [0.0, 1.0]]), [[0.1, 0.9]], k=1)[1].tolist()
+    [[1]]
+    """
+    q = _vectors(queries, "queries")
+    if q.shape[1] != index.d:
+        raise ValueError(f"queries are {q.shape[1]} wide, the index {index.d}; embed both with the same model")
+    if not 1 <= k <= index.ntotal:
+        raise ValueError(f"k is {k}; choose 1 to {index.ntotal}, the number of passages")
+    return index.search(q, k)
+
+
+def _largest(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the k largest of each row, equal values by index."""
+    indices = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    smallest = np.take_along_axis(scores, indices, axis=1).min(axis=1, keepdims=True)
+    for row in np.flatnonzero((scores >= smallest).sum(axis=1) > k):  # a tie across the border: partition chose blindly
+        indices[row] = np.argsort(-scores[row], kind="stable")[:k]
+    found = np.take_along_axis(scores, indices, axis=1)
+    order = np.lexsort((indices, -found), axis=-1)
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(indices, order, axis=1)
+
+
+def _vectors(vectors: ArrayLike, name: str) -> NDArray[np.float32]:
+    array = np.ascontiguousarray(vectors, dtype=np.float32)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name} have shape {array.shape}; give (texts, width), at least one of each")
+    bad = np.flatnonzero(np.isnan(array).any(axis=1))
+    if bad.size:
+        raise ValueError(f"{name} hold NaN in row {bad[0]} ({bad.size} such rows)")
+    return array

@@ -1,0 +1,69 @@
+"""Which training run is this, and does its folder belong to it?"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from cardioembed_lib import files
+from cardioembed_study import paths
+from cardioembed_study.settings import Train
+
+CODE = (  # modules that decide what a run learns
+    *(f"cardioembed_lib.{name}" for name in ("encoder", "hierarchical", "lora", "losses", "pooling", "training")),
+    *("cardioembed_study.notes.icd9", "cardioembed_study.retrieval.pools", "cardioembed_study.training.mixture"),
+)
+
+
+def name(parameters: Train) -> str:
+    """Return the run's name: the one given, else one made of rank, seed and a hash of all parameters."""
+    if parameters.run:
+        return parameters.run
+    digest = hashlib.sha256(_canonical(parameters).encode()).hexdigest()[:6]
+    return f"r{parameters.lora_rank}-s{parameters.seed}-{digest}"
+
+
+def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
+    """Return the run's folder, made or found again.
+
+    The same run over the same inputs goes on where it stopped. The same run over changed inputs, or with changed code of
+    training, starts anew: its old state says nothing about them, and is kept as ``.<run>.old`` until the next such start.
+
+    Args:
+        parameters: of ``02_train``.
+        inputs: the files trained on.
+
+    Raises:
+        ValueError: if the folder belongs to a run with other parameters; nothing of it is touched.
+    """
+    room = paths.restricted if "temporal" in parameters.pairs else paths.artifacts
+    folder = room(parameters.profile) / "runs" / name(parameters)
+    card = folder / "parameters.json"
+    code = {name: Path(importlib.util.find_spec(name).origin) for name in CODE}
+    wanted = {
+        "parameters": json.loads(_canonical(parameters)),
+        "inputs": {name: files.sha256(path) for name, path in {**{p.name: p for p in inputs}, **code}.items()},
+    }
+    if card.exists():
+        kept = json.loads(card.read_text(encoding="utf-8"))
+        changed = {k: v for k, v in wanted["parameters"].items() if kept["parameters"].get(k) != v}
+        if changed:
+            found = {k: kept["parameters"].get(k) for k in changed}
+            raise ValueError(
+                f"run {folder.name!r} exists with {found}, wanted {changed}; choose another run name or delete {folder.name}/"
+            )
+        if kept["inputs"] == wanted["inputs"]:
+            return folder
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    files.write(card, json.dumps(wanted, indent=1, sort_keys=True) + "\n")
+    return folder
+
+
+def _canonical(parameters: Train) -> str:
+    return parameters.model_dump_json(exclude={"run", "profile"})

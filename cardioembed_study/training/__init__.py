@@ -1,0 +1,1 @@
+"""What a run learns from, and what its record says: ``02_train``."""

@@ -1,0 +1,1 @@
+"""How notebooks become evidence: runs, executed copies, publishing."""

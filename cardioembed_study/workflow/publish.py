@@ -1,0 +1,240 @@
+"""What leaves the folder of artefacts: pages of one profile, or evidence that is committed?
+
+``python -m cardioembed_study.workflow.publish assemble PROFILE`` lays the book's pages beside what the profile made, to be
+built there;
+``python -m cardioembed_study.workflow.publish evidence PROFILE`` copies a finished profile into ``book/`` and ``adapters/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from cardioembed_study import paths, privacy, settings
+from cardioembed_study.settings import Profile
+from cardioembed_study.workflow import executed
+
+GENERATED = ("executed", "results", "tables", "figures", "mteb")
+HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
+WEIGHTS = ("adapter_model.safetensors", "model.safetensors")  # an adapter's, or those of a model trained as a whole
+BINARY = (".safetensors", ".png", ".npy", ".parquet")
+
+
+def notebooks(profile: Profile) -> dict[str, str]:
+    """Return the notebook that each executed copy of a profile comes from: ``02_train.r8.ipynb`` from ``02_train``.
+
+    The cells of a grid are many and alike: their records are published, their notebooks are not.
+    """
+    single = {f"{stem}.ipynb": stem for stem in profile.notebooks}
+    return single | {f"02_train.{run}.ipynb": "02_train" for run in profile.runs if run not in profile.grid}
+
+
+def records(profile: Profile) -> dict[str, list[str]]:
+    """Return the names of the records that each notebook of a finished profile has written at least."""
+    retrieval = settings.check("03_retrieval", profile.notebooks["03_retrieval"])
+    mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
+    found = {
+        "01_corpus": ["corpus.all"],
+        "01_notes": ["notes.all"],
+        "02_train": [f"train.{run}" for run in profile.runs],
+        "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
+        + [f"comparison.{recipe}" for recipe in _recipes(profile, retrieval.runs)],
+        "04_mteb": [f"mteb.{model}" for model in _models(mteb)]
+        + [f"forgetting.{recipe}" for recipe in _recipes(profile, mteb.runs)],
+        "05_mimic": [f"mimic.{model}" for model in _encoders(profile)] + ["effects.all"],
+    }
+    return {stem: [f"{name}.json" for name in names] for stem, names in found.items()}
+
+
+def _encoders(profile: Profile) -> list[str]:
+    """Return what 05 measures: the floor and every encoder, or the base's record that says why nothing was."""
+    p = settings.check("05_mimic", profile.notebooks["05_mimic"])
+    studied = settings.check("01_notes", profile.notebooks["01_notes"]).source
+    return ["bm25", *p.encoders] if studied else [p.base]
+
+
+def _recipes(profile: Profile, runs: Sequence[str]) -> list[str]:
+    """Return the recipes of some runs; without runs one record says that nothing was compared."""
+    found = [settings.check("02_train", profile.runs[run]).recipe for run in runs]
+    return list(dict.fromkeys(found or [settings.defaults("02_train")["recipe"]]))
+
+
+def _models(parameters: settings.Retrieval | settings.Mteb) -> list[str]:
+    return list(dict.fromkeys([parameters.base, *parameters.runs]))
+
+
+def assemble(name: str) -> Path:
+    """Return ``artifacts/<profile>/book``: the book's pages with this profile's notebooks, records, tables and figures.
+
+    Raises:
+        FileNotFoundError: something is missing.
+        ValueError: a file holds restricted text, ids or arrays. The folder is as before then.
+    """
+    profile, made = settings.profile(name), paths.artifacts(name)
+    _refuse_missing(profile, made)
+    pages = [file for file in privacy.files([paths.BOOK]) if file.relative_to(paths.BOOK).parts[0] not in GENERATED]
+    privacy.gate(name).refuse([*pages, *_evidence(profile, made)])
+    folder = made / "book"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(paths.BOOK, folder, ignore=shutil.ignore_patterns("_build", "_config.yml", *GENERATED))
+    shutil.copy(paths.ROOT / "_config.yml", folder / "_config.yml")
+    for source, target in _evidence(profile, made).items():
+        _copy(source, folder / target)
+    return folder
+
+
+def evidence(name: str) -> list[Path]:
+    """Replace the committed evidence by what a finished profile made, and return the folders written.
+
+    Raises:
+        FileNotFoundError: something is missing.
+        ValueError: a notebook was executed from older code, a file names a folder of a machine or holds restricted text,
+            or a run left over from earlier is still among the records. Nothing is written then.
+    """
+    profile, made = settings.profile(name), paths.artifacts(name)
+    _refuse_missing(profile, made)
+    _refuse_stale(profile, made)
+    targets: dict[Path, list[tuple[Path, Path]]] = {}
+    for source, target in _evidence(profile, made).items():
+        folder = paths.BOOK / ("results/" + name if target.parts[0] == "results" else target.parts[0])
+        targets.setdefault(folder, []).append((source, (paths.BOOK / target).relative_to(folder)))
+    for run in settings.check("03_retrieval", profile.notebooks["03_retrieval"]).runs:
+        if "temporal" in profile.runs.get(run, {}).get("pairs", []):
+            raise ValueError(
+                f"run {run} learnt from clinical notes; what they taught is never published: take it out of 03"
+            )
+        adapter = made / "runs" / run / "adapter"
+        files = [(file, file.relative_to(adapter)) for file in _files(adapter)]
+        targets[paths.ADAPTERS / f"{name}.{run}"] = files
+    sources = [source for files in targets.values() for source, _ in files]
+    for source in sources:
+        _refuse_paths(source)
+    privacy.gate(name).refuse(sources)
+    for folder, files in targets.items():
+        aside = folder.with_name(f".{folder.name}.aside")
+        shutil.rmtree(aside, ignore_errors=True)
+        for source, target in files:
+            _copy(source, aside / target)
+    for folder in targets:
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        folder.with_name(f".{folder.name}.aside").rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    for stale in paths.ADAPTERS.glob(f"{name}.*"):
+        if stale not in targets:
+            shutil.rmtree(stale)
+    _write_readme(name)
+    return sorted(targets)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Assemble pages or publish evidence; return 0, or 1 after a message."""
+    parser = argparse.ArgumentParser(prog="python -m cardioembed_study.workflow.publish", description=__doc__)
+    parser.add_argument("what", choices=["assemble", "evidence"])
+    parser.add_argument("profile")
+    chosen = parser.parse_args(arguments)
+    try:
+        done = [assemble(chosen.profile)] if chosen.what == "assemble" else evidence(chosen.profile)
+    except (FileNotFoundError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.writelines(f"wrote {_short(folder)}\n" for folder in done)
+    return 0
+
+
+def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
+    """Return where, below the book, each file of a finished profile goes."""
+    files = {made / "executed" / name: Path("executed") / name for name in notebooks(profile)}
+    files |= {file: Path("results") / profile.name / file.name for file in sorted((made / "results").glob("*.json"))}
+    for room in ("tables", "figures", "mteb"):
+        files |= {file: Path(room) / file.relative_to(made / room) for file in _files(made / room)}
+    return files
+
+
+def readme_table(text: str, table: str, profile: str) -> str:
+    """Return the README with another table between its two comment marks, the profile named above it."""
+    before, rest = text.split("<!-- table -->")
+    after = rest.split("<!-- /table -->")[1]
+    return f"{before}<!-- table -->\nOurs are of profile `{profile}`:\n\n{for_readme(table).strip()}\n<!-- /table -->{after}"
+
+
+def for_readme(table: str) -> str:
+    """Return a table of the book with its links as they hold from the README, where pages are sources in ``book/``.
+
+    >>> for_readme('| <a href="claims.html#a.b">words</a> | [3 · Retrieval](executed/03_retrieval) | [Data](data) |')
+    '| words | [3 · Retrieval](book/executed/03_retrieval.ipynb) | [Data](book/data.md) |'
+    """
+    table = re.sub(r'<a href="claims\.html#[^"]*">(.*?)</a>', r"\1", table)
+    table = re.sub(r"\]\((executed/[\w.-]+)\)", r"](book/\1.ipynb)", table)
+    return re.sub(r"\]\(([\w-]+)(?:#[\w.-]+)?\)", r"](book/\1.md)", table)
+
+
+def _write_readme(profile: str) -> None:
+    readme = paths.ROOT / "README.md"
+    table = (paths.BOOK / "tables" / "claims-headline.md").read_text(encoding="utf-8").split("-->\n", 1)[1]
+    aside = readme.with_suffix(".partial")
+    aside.write_text(readme_table(readme.read_text(encoding="utf-8"), table, profile), encoding="utf-8")
+    aside.replace(readme)
+
+
+def _refuse_missing(profile: Profile, made: Path) -> None:
+    wanted = [made / "executed" / name for name in notebooks(profile)]
+    wanted += [made / "results" / name for names in records(profile).values() for name in names]
+    missing = [path for path in wanted if not path.is_file()]
+    trained = [paths.run(profile.name, run) / "adapter" for run in profile.runs]
+    missing += [folder / WEIGHTS[0] for folder in trained if not any((folder / name).is_file() for name in WEIGHTS)]
+    missing += [made / room for room in ("tables", "figures") if not _files(made / room)]
+    if missing:
+        names = ", ".join(path.relative_to(made).as_posix() for path in missing)
+        raise FileNotFoundError(
+            f"profile {profile.name} is not finished: {names}; run `make book PROFILE={profile.name}`"
+        )
+
+
+def _refuse_stale(profile: Profile, made: Path) -> None:
+    older = []
+    for name, stem in notebooks(profile).items():
+        shown = executed.code(nbformat.read(made / "executed" / name, as_version=4))
+        source = executed.code(nbformat.read(paths.NOTEBOOKS / f"{stem}.ipynb", as_version=4))
+        older += [name] * (shown != source)
+    again = f"run `make book PROFILE={profile.name}` again"
+    if older:
+        raise ValueError(f"{', '.join(older)}: executed from older code than notebooks/ has; {again}")
+    kept = {file.name.removeprefix("train.").removesuffix(".json") for file in (made / "results").glob("train.*.json")}
+    if left := sorted(kept - set(profile.runs)):
+        raise ValueError(
+            f"{_short(made / 'results')} has records of {left[0]!r}, no run of profile {profile.name}; delete *.{left[0]}.json"
+        )
+
+
+def _refuse_paths(file: Path) -> None:
+    if file.suffix in BINARY:
+        return
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if executed.machine_paths(line) or HOMES.search(line):
+            raise ValueError(f"{_short(file)}, line {number}, names a folder of this machine; nothing was published")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _short(path: Path) -> str:
+    return path.relative_to(paths.ROOT).as_posix() if path.is_relative_to(paths.ROOT) else str(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,268 @@
+"""The comparative study's figures: what is drawn is what the records say, and the same bytes each time."""
+
+import itertools
+import random
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import polars as pl
+import pytest
+
+from cardioembed_study import show
+from cardioembed_study.forgetting import figures as forgetting_figures
+from cardioembed_study.report import speed as report_speed
+from cardioembed_study.retrieval import figures as retrieval_figures
+from cardioembed_study.training import figures as training_figures
+
+BASE = "all-MiniLM-L6-v2"
+EDGES = np.linspace(-1, 1, 41)
+
+
+def similarity(separation=0.5):
+    histogram = {kind: [0] * 40 for kind in ("similar", "different", "negated")}
+    histogram["similar"][35], histogram["similar"][36] = 3, 1
+    histogram["different"][24], histogram["negated"][36] = 4, 4
+    means = {"similar": 0.8, "different": 0.8 - separation, "negated": 0.82, "negated_gap": -0.02}
+    interval = {"separation": separation, "separation_low": separation - 0.1, "separation_high": separation + 0.05}
+    probe = {name: {"accuracy": 0.6, "low": 0.4, "high": 0.75} for name in ("all", "negation", "laterality")}
+    metrics = {"separation": means | interval, "choice": probe, "cosines": histogram | {"edges": EDGES.tolist()}}
+    return {"params": {"base": BASE}, "counts": {"negation": 1200}, "metrics": metrics}
+
+
+def arm(latency, speed, *, adapter=None, random_weights=False, parameters=22_700_000):
+    speeds = {"latency_ms": latency, "latency_p95_ms": 1.5 * latency, "texts_per_s": speed}
+    sizes = {"parameters": parameters, "peak_gb": parameters * 5e-9, "weights_gb": parameters * 4e-9}
+    return speeds | sizes | {"adapter": adapter, "random_weights": random_weights}
+
+
+SIMILARITY = {BASE: similarity(), "seed17": similarity(0.6), "bm25": similarity(-0.2)}
+ENCODE = {
+    "device": "a processor",
+    "counts": {"threads": 2},
+    "params": {"batch_size": 32, "contended": True},
+    "metrics": {
+        "BERT, float32": arm(100.0, 10.0, random_weights=True, parameters=109_000_000),
+        "base, float32": arm(15.0, 80.0),
+        "base + seed17, float32": arm(16.0, 79.0, adapter="seed17"),
+    },
+}
+PUBLISHED = pl.DataFrame({"model": ["bge", "gemma"], "parameters": [335.0, 2600.0], "memory_gb": [1.55, 12.02]})
+STUDY = [  # the published tables: name, ms on the study's GPU, separation
+    *(("mpnet", 15.64, 0.386), ("jina", 15.96, -0.175), ("bge_small", 17.88, 0.250), ("e5", 28.31, 0.284)),
+    *(("bge_large", 30.87, 0.314), ("biolinkbert", 31.24, 0.510), ("bge_m3", 33.38, 0.209), ("qwen25", 41.14, 0.327)),
+    *(("gemma", 56.98, 0.455), ("qwen3_4b", 77.99, 0.446)),
+]
+POINTS = pl.DataFrame(
+    [(name, ms, x, "a GPU", True) for name, ms, x in STUDY]
+    + [("base", 15.0, 0.5, "a processor", False), ("tuned", 15.0, 0.6, "a processor", False)],
+    schema=["model", "latency_ms", "separation", "machine", "published"],
+    orient="row",
+)
+MTEB = {
+    BASE: {
+        "params": {"base": BASE},
+        "metrics": {
+            "BIOSSES": {"main_score": 0.816},
+            "SciFact": {"main_score": 0.645},
+            "Long name of it": {"main_score": 1},
+        },
+    },
+    "seed17": {"params": {"base": BASE}, "metrics": {"BIOSSES": {"main_score": 0.8}, "SciFact": {"main_score": 0.6}}},
+}
+RETRIEVAL = {m: {"metrics": {"definition_cardiology": {"mrr": mrr}}} for m, mrr in ((BASE, 0.64), ("seed17", 0.7))}
+RUNS = pl.DataFrame({"name": ["plain", "kept", "weak"], "gain": [0.05, 0.04, 0.01], "loss": [0.03, 0.005, -0.002]})
+CURVE = {"metrics": {"weight": [1.0, 0.0, 0.5], "dev_mrr": [0.66, 0.6, 0.64], "SciFact_train": [0.75, 0.8, 0.79]}}
+GRID = [
+    {"share": share, "loss": loss, "rank": rank, "seed": seed, "value": 0.5 + share / 10 + rank / 1000 + seed / 100}
+    for share, loss, rank, seed in itertools.product((0.25, 1.0), ("InfoNCE", "triplet"), (8, 16), (1, 2))
+]
+ALL = {
+    "separation": lambda: retrieval_figures.separation(SIMILARITY),
+    "distributions": lambda: retrieval_figures.distributions(SIMILARITY, [BASE, "seed17"]),
+    "probe": lambda: retrieval_figures.probe(SIMILARITY, [BASE, "seed17"]),
+    "latency": lambda: report_speed.latency(ENCODE),
+    "throughput": lambda: report_speed.throughput(ENCODE),
+    "memory": lambda: report_speed.memory_against_parameters(ENCODE, PUBLISHED),
+    "latency-separation": lambda: report_speed.latency_against_separation(POINTS),
+    "heat-map": lambda: forgetting_figures.heat_map(MTEB),
+    "radar": lambda: forgetting_figures.radar({"retrieval": RETRIEVAL, "mteb": MTEB}, [BASE, "seed17"]),
+    "frontier": lambda: forgetting_figures.frontier(RUNS),
+    "merge-curve": lambda: forgetting_figures.merge_curve(CURVE, chosen=0.5),
+    "ablation": lambda: training_figures.ablation(GRID, "MRR on dev"),
+}
+ALONE = {
+    "separation": lambda: retrieval_figures.separation({BASE: SIMILARITY[BASE]}),
+    "distributions": lambda: retrieval_figures.distributions(SIMILARITY, [BASE]),
+    "probe": lambda: retrieval_figures.probe(SIMILARITY, [BASE]),
+    "latency": lambda: report_speed.latency(ENCODE | {"metrics": {"a": arm(1.0, 2.0)}}),
+    "memory": lambda: report_speed.memory_against_parameters(ENCODE | {"metrics": {"a": arm(1.0, 2.0)}}),
+    "latency-separation": lambda: report_speed.latency_against_separation(POINTS[-1:]),
+    "heat-map": lambda: forgetting_figures.heat_map({BASE: MTEB[BASE]}),
+    "radar": lambda: forgetting_figures.radar({"retrieval": RETRIEVAL, "mteb": MTEB}, [BASE]),
+    "frontier": lambda: forgetting_figures.frontier(RUNS[:1]),
+    "merge-curve": lambda: forgetting_figures.merge_curve({"metrics": {"weight": [0.0], "dev_mrr": [0.6]}}),
+    "ablation": lambda: training_figures.ablation(GRID[:1], "MRR on dev"),
+}
+
+
+def drawn_texts(fig):
+    return [text.get_text() for text in fig.findobj(mpl.text.Text)]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_numbers_give_the_same_bytes(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
+    files = []
+    for profile in ("one", "two"):
+        show.save(profile, name, *ALL[name]())
+        folder = tmp_path / profile / "figures"
+        files.append([(folder / f"{name}.{end}").read_bytes() for end in ("svg", "csv")])
+    assert files[0] == files[1]
+    assert files[0][0].startswith(b"<?xml") and b"<image" not in files[0][0]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_one_model_is_enough(name):
+    fig, drawn = ALONE[name]()
+    assert len(drawn) >= 1 and fig.axes
+    fig.draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_figure_is_closed_names_its_axes_and_leaves_no_style_behind(name):
+    before = dict(mpl.rcParams)
+    fig, _ = ALL[name]()
+    assert plt.get_fignums() == [] and dict(mpl.rcParams) == before
+    assert name == "radar" or all(ax.get_xlabel() for ax in fig.axes)
+
+
+def test_separation_is_drawn_with_its_interval_and_floors_first():
+    fig, drawn = retrieval_figures.separation(SIMILARITY)
+    assert drawn["model"].to_list() == ["BM25", BASE, "seed17"]
+    assert drawn["separation"].to_list() == [-0.2, 0.5, 0.6]
+    bars = [patch.get_width() for patch in fig.axes[0].patches]
+    assert bars == pytest.approx([-0.2, 0.5, 0.6])
+    ends = fig.axes[0].collections[0].get_segments()
+    assert [tuple(end[:, 0]) for end in ends] == [pytest.approx(v) for v in [(-0.3, -0.15), (0.4, 0.55), (0.5, 0.65)]]
+
+
+def test_each_distribution_has_area_one_and_no_kind_is_left_out():
+    fig, drawn = retrieval_figures.distributions(SIMILARITY, [BASE, "seed17"])
+    assert len(fig.axes) == 2 and len(drawn) == 2 * 3 * 40
+    area = ((pl.col("to") - pl.col("from")) * pl.col("density")).sum()
+    assert drawn.group_by("model", "kind").agg(area=area)["area"].to_list() == [pytest.approx(1)] * 6
+    top = drawn.filter(pl.col("pairs") == 3)  # 3 of 4 pairs in a cell 0.05 wide
+    assert top["density"].to_list() == [pytest.approx(15)] * 2 and top["kind"].unique().to_list() == ["similar"]
+
+
+def test_the_probe_shows_chance_and_ends_with_all():
+    fig, drawn = retrieval_figures.probe(SIMILARITY, [BASE, "seed17"])
+    labels = [text.get_text() for text in fig.axes[0].get_yticklabels()]
+    assert labels == ["negation, n = 1,200", "laterality", "all"]
+    assert [0.5, 0.5] in [list(line.get_xdata()) for line in fig.axes[0].lines]
+    assert drawn.select("accuracy", "low", "high").unique().row(0) == (0.6, 0.4, 0.75)
+
+
+def test_speed_is_drawn_best_first_with_random_weights_hollow_and_a_busy_machine_named():
+    fig, drawn = report_speed.latency(ENCODE)
+    assert drawn["latency_ms"].to_list() == [15.0, 16.0, 100.0]
+    assert drawn["latency_p95_ms"].to_list() == [22.5, 24.0, 150.0]
+    dots = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
+    assert [line.get_markerfacecolor() == "white" for line in dots] == [False, False, True]
+    assert "a processor, 2 threads, busy with other work" in fig.axes[0].get_xlabel()
+    assert report_speed.throughput(ENCODE)[1]["texts_per_s"].to_list() == [80.0, 79.0, 10.0]
+
+
+def test_published_memory_is_hollow_and_the_lines_are_bytes_a_parameter():
+    fig, drawn = report_speed.memory_against_parameters(ENCODE, PUBLISHED)
+    ours, published = fig.axes[0].collections
+    assert drawn["published"].to_list() == [False] * 3 + [True] * 2
+    assert published.get_offsets().tolist() == [[335.0, 1.55], [2600.0, 12.02]]
+    assert mpl.colors.to_hex(published.get_facecolor()[0]) == "#ffffff" != mpl.colors.to_hex(ours.get_facecolor()[0])
+    four = fig.axes[0].lines[0]
+    assert np.array(four.get_ydata()) * 1e9 == pytest.approx(4 * np.array(four.get_xdata()) * 1e6)
+
+
+def test_of_the_studys_models_two_are_beaten_by_none():
+    assert report_speed.pareto(STUDY) == [
+        "mpnet",
+        "biolinkbert",
+    ]  # the study adds BGE-small, slower and lower than MPNet
+
+
+def test_pareto_keeps_equals_and_drops_what_is_only_as_good():
+    assert report_speed.pareto([("a", 1, 1), ("b", 1, 1), ("c", 2, 1), ("d", 1, 0)]) == ["a", "b"]
+    assert report_speed.pareto([]) == []
+
+
+def test_pareto_agrees_with_walking_along_the_costs():
+    draw = random.Random(17)
+    for _ in range(50):
+        points = [(str(i), draw.randint(0, 9), draw.randint(0, 9)) for i in range(12)]
+        best, kept = -1, []
+        for cost in sorted({c for _, c, _ in points}):
+            top = max(g for _, c, g in points if c == cost)
+            if top > best:
+                kept += [n for n, c, g in points if (c, g) == (cost, top)]
+                best = top
+        assert sorted(report_speed.pareto(points)) == sorted(kept)
+
+
+def test_two_machines_share_no_axis_and_published_points_are_judged_among_themselves():
+    fig, drawn = report_speed.latency_against_separation(POINTS)
+    assert [ax.get_title() for ax in fig.axes] == ["a GPU", "a processor"]
+    assert not fig.axes[0].get_shared_x_axes().joined(*fig.axes)
+    assert drawn.filter(pl.col("pareto"))["model"].to_list() == ["mpnet", "biolinkbert", "tuned"]
+    together, _ = report_speed.latency_against_separation(POINTS.with_columns(machine=pl.lit("one")))
+    assert len(together.axes) == 1
+
+
+def test_no_two_names_of_points_overlap():
+    fig, _ = report_speed.latency_against_separation(POINTS)
+    fig.draw_without_rendering()
+    for ax in fig.axes:
+        frames = [mpl.text.Text.get_window_extent(text) for text in ax.texts]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(frames, 2))
+
+
+def test_the_heat_map_writes_each_score_and_leaves_what_was_not_run_white():
+    fig, drawn = forgetting_figures.heat_map(MTEB)
+    assert drawn.rows() == [(BASE, 0.816, 0.645, 1.0), ("seed17", 0.8, 0.6, None)]
+    assert {"0.816", "0.645", "1.000", "0.800", "0.600"} <= set(drawn_texts(fig))
+
+
+def test_the_radar_leaves_out_an_axis_without_records_and_needs_three():
+    _, drawn = forgetting_figures.radar({"retrieval": RETRIEVAL, "mteb": MTEB}, [BASE, "seed17"])
+    assert drawn.columns == ["model", "cardiology definitions, MRR", "BIOSSES, Spearman", "SciFact, nDCG@10"]
+    assert drawn.rows() == [(BASE, 0.64, 0.816, 0.645), ("seed17", 0.7, 0.8, 0.6)]
+    fig, drawn = forgetting_figures.radar({"retrieval": RETRIEVAL}, ["seed17"])
+    assert drawn.rows() == [("too few scores for a radar",)] and "too few scores for a radar" in drawn_texts(fig)
+
+
+def test_a_profile_without_grid_or_curve_gets_figures_that_say_so():
+    assert training_figures.ablation([], "MRR")[1].rows() == [("no ablation in this profile",)]
+    assert forgetting_figures.merge_curve(None)[1].rows() == [("no merge curve in this profile",)]
+
+
+def test_the_frontiers_corner_takes_in_its_edges():
+    fig, drawn = forgetting_figures.frontier(RUNS)
+    assert drawn["reached"].to_list() == [False, True, False]
+    assert {"plain", "kept", "weak"} <= set(drawn_texts(fig))
+    (low, high), (left, _) = fig.axes[0].get_ylim(), fig.axes[0].get_xlim()
+    assert low < -0.002 and high > 0.03 and left < 0
+
+
+def test_the_merge_curve_is_the_difference_from_no_merge():
+    fig, drawn = forgetting_figures.merge_curve(CURVE, chosen=0.5)
+    assert drawn["alpha"].to_list() == [0.0, 0.5, 1.0, 0.0, 0.5, 1.0]
+    assert drawn["difference"].to_list() == pytest.approx([0, 0.04, 0.06, 0, -0.01, -0.05])
+    assert {"taken: 0.5", "dev mrr"} <= set(drawn_texts(fig))
+
+
+def test_the_ablation_is_the_seeds_mean_and_range():
+    fig, drawn = training_figures.ablation(GRID, "MRR on dev")
+    assert [ax.get_title() for ax in fig.axes] == ["InfoNCE", "triplet"]
+    found = drawn.filter(pl.col("loss") == "triplet", pl.col("rank") == 16, pl.col("share") == 0.25)
+    assert found.select("mean", "low", "high", "seeds").row(0) == pytest.approx((0.556, 0.551, 0.561, 2))
+    assert len(drawn) == 8

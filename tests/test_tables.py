@@ -1,0 +1,175 @@
+"""Tables of forgetting, similarity and the grid, from records small enough to check by eye."""
+
+import pytest
+
+from cardioembed_study.claims import verdicts
+from cardioembed_study.forgetting import tables as forgetting_tables
+from cardioembed_study.report import speed
+from cardioembed_study.training import tables as training_tables
+
+CHANGE = {"low": 0.01, "high": 0.09, "worst_seed": 0.03, "best_seed": 0.06}
+BENCHMARKS = ("BIOSSES", "SciFact", "NFCorpus")
+
+
+def comparison(gain=0.05, p=0.004, medquad=-0.001, runs=("a", "b", "c")):
+    tasks = {"definition_cardiology": gain, "definition_other": 0.9, "medquad_questions": medquad}
+    metrics = {
+        t: {"base_mrr": 0.5, "tuned_mrr": 0.5 + d, "difference": d, "p_holm": p, **CHANGE} for t, d in tasks.items()
+    }
+    params = {"runs": list(runs), "base": "base"}
+    return {"status": "run", "params": params, "counts": dict.fromkeys(tasks, 7), "metrics": metrics}
+
+
+def forgetting(runs=("a", "b", "c"), **changes):
+    found = dict.fromkeys(BENCHMARKS, 0.0) | changes
+    metrics = {t: {"base": 0.6, "tuned": 0.6 + d, "difference": d, "p_holm": 0.5, **CHANGE} for t, d in found.items()}
+    counts = {t: {"queries": 300, "documents": 9} for t in found}
+    return {"status": "run", "params": {"runs": list(runs)}, "counts": counts, "metrics": metrics}
+
+
+def runs_measured(**changes):
+    """Return records of 03 and 04 of base and runs, each with its own change on NFCorpus (and of a: on MedQuAD)."""
+    own = {"a": 0.0, "b": 0.0, "c": 0.0} | changes
+    moved = {"base": 0.0} | own
+    return {
+        "retrieval": {
+            m: {"metrics": {"definition_cardiology": {"mrr": 0.5}, "medquad_questions": {"mrr": 0.4}}} for m in moved
+        },
+        "mteb": {
+            m: {"metrics": {t: {"main_score": 0.6 + d * (t == "NFCorpus")} for t in BENCHMARKS}}
+            for m, d in moved.items()
+        },
+    }
+
+
+def met(compared, forgotten, **changes):
+    return forgetting_tables.target(runs_measured(**changes), compared, forgotten)["met"]
+
+
+def test_the_target_asks_for_gain_certainty_seeds_and_every_benchmark():
+    assert met(comparison(), forgetting())
+    assert not met(comparison(gain=0.039), forgetting())
+    assert not met(comparison(p=0.05), forgetting())
+    assert not met(comparison(runs=("a", "b")), forgetting())
+    lacking = forgetting()
+    del lacking["metrics"]["BIOSSES"]
+    assert not met(comparison(), lacking)
+
+
+def test_the_losses_are_those_of_the_adapter_that_lost_least():
+    found = forgetting_tables.target(
+        runs_measured(a=-0.0051, b=-0.0049, c=-0.2), comparison(), forgetting(NFCorpus=-0.07)
+    )
+    assert (found["adapter"], found["adapter_worst"], found["met"]) == ("b", "NFCorpus", True)
+    assert found["adapter_loss"] == pytest.approx(0.0049) and found["mean_loss"] == pytest.approx(0.07)
+    assert not met(comparison(), forgetting(), a=-0.0051, b=-0.0052, c=-0.2)
+    assert met(comparison(), forgetting(["a"])) and not met(comparison(), forgetting(["c"]), c=-0.2)
+
+
+def test_the_worst_loss_is_named_and_a_gain_is_a_negative_loss():
+    assert forgetting_tables.losses(comparison(medquad=0.02), forgetting())["medquad_questions"] == -0.02
+    (row,) = forgetting_tables.target_rows(
+        runs_measured(a=-0.03), {"tuned": (forgetting(["a"], SciFact=-0.04), comparison())}
+    )
+    assert row["worst loss, mean"] == "+0.04000 (SciFact)"
+    assert row["worst loss, best adapter"] == "+0.03000 (NFCorpus, a)" and row["target met"] == "no"
+
+
+def test_a_profile_without_the_benchmarks_is_judged_by_what_it_has():
+    own = {"metrics": {"CorpusDefinitions": {"difference": 0.25}}}
+    plain = comparison()
+    del plain["metrics"]["medquad_questions"]
+    assert forgetting_tables.losses(plain, own) == {"CorpusDefinitions": -0.25}
+
+
+def test_every_run_and_every_mean_is_a_point():
+    results = {
+        "comparison": {"tuned": comparison(runs=["a", "not on benchmarks"])},
+        "forgetting": {"tuned": forgetting(["a"], SciFact=-0.02)},
+        "retrieval": {
+            m: {"metrics": {"definition_cardiology": {"mrr": x}, "medquad_questions": {"mrr": y}}}
+            for m, x, y in (("base", 0.5, 0.4), ("a", 0.6, 0.3))
+        },
+        "mteb": {m: {"metrics": {t: {"main_score": s} for t in BENCHMARKS}} for m, s in (("base", 0.7), ("a", 0.65))},
+    }
+    changed = forgetting_tables.changes(results, forgetting_tables.measured(results["comparison"]))
+    found = forgetting_tables.points(results, changed, "base")
+    assert found["name"].to_list() == ["tuned, mean", "a"]
+    assert found["gain"].to_list() == pytest.approx([0.05, 0.1])
+    assert found["loss"].to_list() == pytest.approx([0.02, 0.1])
+
+
+def test_gain_and_loss_say_how_many_seeds_each_has():
+    (row,) = forgetting_tables.target_rows(runs_measured(), {"tuned": (forgetting(["a"]), comparison())})
+    assert row["seeds of gain, of loss"] == "3, 1"
+    found = {r["task"]: r["seeds"] for r in forgetting_tables.forgetting_rows("tuned", forgetting(["a"]), comparison())}
+    assert found == {"definition_cardiology": 3, "medquad_questions": 3, "BIOSSES": 1, "SciFact": 1, "NFCorpus": 1}
+
+
+def test_a_recipe_without_benchmarks_has_no_point():
+    results = {"comparison": {"tuned": comparison()}, "forgetting": {"tuned": {"status": "not run"}}}
+    assert forgetting_tables.changes(results, ["tuned"]) == {}
+    assert forgetting_tables.points(results, {}, "base").is_empty()
+
+
+def test_recipes_that_were_not_run_are_no_recipes_and_tuned_comes_first():
+    found = {"kept": comparison(runs=["k"]), "none": {"status": "not run"}, "tuned": comparison(runs=["a"])}
+    assert list(forgetting_tables.measured(found).items()) == [("tuned", ["a"]), ("kept", ["k"])]
+
+
+def grid(values):
+    return {
+        f"ablation-{share}-{loss}-{rank}-{seed}": {
+            "params": {"data_share": share, "loss": loss, "lora_rank": rank, "seed": seed},
+            "metrics": {"dev_mrr_best": value, "dev_separation": value / 2},
+        }
+        for (share, loss, rank, seed), value in values.items()
+    }
+
+
+def test_the_ablation_shows_mean_and_spread_of_the_seeds_and_leaves_other_runs_out():
+    cells = grid({(0.5, "triplet", 8, 1): 0.2, (0.5, "triplet", 8, 2): 0.4, (0.25, "infonce", 8, 1): 0.6})
+    training = cells | {"seed17": {}}
+    shown = training_tables.grid_rows(training)
+    assert shown[0] == {"data": "25%", "loss": "infonce", "MRR, r = 8": "0.600", "separation, r = 8": "0.300"}
+    assert shown[1]["MRR, r = 8"] == "0.300 ± 0.141"
+    assert list(training_tables.on_books(training)) == ["seed17"]
+    assert training_tables.grid_rows({"seed17": {}}) == []
+
+
+def test_official_scores_are_those_of_the_ledger_and_stand_beside_ours():
+    official = forgetting_tables.official(verdicts.ledger(), "all-MiniLM-L6-v2")
+    assert official == {"BIOSSES": 0.8164, "SciFact": 0.6451, "NFCorpus": 0.3159}
+    mteb = {"b": {"metrics": {"SciFact": {"main_score": 0.645}}, "counts": {"SciFact": {"queries": 300}}}}
+    (row,) = forgetting_tables.truth_rows(mteb, "b", official)
+    assert row == {
+        "task": "SciFact",
+        "n": 300,
+        "official": "0.6451",
+        "measured here": "0.6450",
+        "difference": "-0.0001",
+    }
+
+
+def test_published_points_are_the_ten_models_of_the_study():
+    found = speed.published(verdicts.ledger())
+    assert len(found) == 10 and found.null_count().sum_horizontal().item() == 0
+    assert found.filter(model="BioLinkBERT").row(0)[1:] == (340, 0.510, 31.24, 1.51)
+
+
+def test_changes_and_scores_are_shown_as_the_records_have_them():
+    m = {"base": 0.5, "tuned": 0.6, "difference": 0.1, "low": 0.05, "high": 0.15, "p_holm": 0.01}
+    m |= {"worst_seed": 0.08, "best_seed": 0.12}
+    record = {
+        "metrics": {"SciFact": m},
+        "counts": {"SciFact": {"queries": 300}},
+        "params": {"runs": ["seed17", "seed18"]},
+    }
+    (row,) = forgetting_tables.change_rows("tuned", record)
+    assert (row["n"], row["seeds"], row["base"], row["tuned"]) == (300, 2, "0.5000", "0.6000")
+    assert row["worst and best seed"] == "+0.0800, +0.1200" and row["p (Holm)"] == "0.010"
+    assert forgetting_tables.change_rows("other", {"metrics": {}, "counts": {}, "params": {"runs": []}}) == []
+    (score,) = forgetting_tables.mteb_rows(
+        {"m": {"metrics": {"C": {"main_score": 0.25}}, "counts": {"C": {"queries": 3}}, "params": {"base": "m"}}}
+    )
+    assert (score["main score"], score["95 %"]) == (0.25, "none")

@@ -1,0 +1,224 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+import toy_tree
+
+from cardioembed_study import paths
+from cardioembed_study.workflow import executed, runner
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Return a folder with four short notebooks and one profile, which the library takes for its own."""
+    for name in ("notebooks", "profiles"):
+        (tmp_path / name).mkdir()
+    for stem in toy_tree.FILES:
+        toy_tree.write_notebook(tmp_path, stem)
+    toy_tree.write_profile(tmp_path)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(paths, "PROFILES", tmp_path / "profiles")
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path / "artifacts"))
+    return tmp_path
+
+
+def start(project, stem, *words):
+    return runner.main([str(project / "notebooks" / f"{stem}.ipynb"), str(project / "out" / "x.ipynb"), *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-p", "lora_rnak", "8"], "02_train has no parameter 'lora_rnak'; did you mean 'lora_rank'?"),
+        (["-p", "lora_rank", "eight"], "lora_rank is 'eight'"),
+        (["-p", "lora_rank", "0"], "lora_rank is 0"),
+        (["-p", "pairs", "[definitions]"], "pairs is 'definitions'"),
+        (["--profile", "toy", "--run", "c"], "profile toy has no run 'c'; known: a, b"),
+        (["--profile", "toi"], "no profile 'toi': did you mean 'toy'?"),
+        (["--kernel", "my-gpu"], "python -m ipykernel install --user --name my-gpu"),
+        (["--kernel", "pyton3"], "no Jupyter kernel 'pyton3'; did you mean 'python3'?"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(project, capsys, words, message):
+    assert start(project, "02_train", *words) == 1
+    assert message in capsys.readouterr().err
+    assert not (project / "out").exists()
+
+
+def test_a_profile_gives_parameters_and_the_command_line_overrides_them(project):
+    assert start(project, "02_train", "--profile", "toy", "--run", "a", "-p", "learning_rate", "2e-3") == 0
+    cells = nbformat.read(project / "out" / "x.ipynb", as_version=4).cells
+    injected = next(cell for cell in cells if cell.id == "injected-parameters").source
+    assert {'profile = "toy"', 'run = "a"', "lora_rank = 4", "learning_rate = 0.002"} <= set(injected.splitlines())
+    assert (project / "artifacts" / "toy" / "results" / "train.a.json").exists()
+
+
+def test_a_profile_names_the_kernel_of_one_notebook(project, capsys):
+    toy_tree.write_profile(project, kernel={"default": "python3", "02_train": "my-gpu"})
+    assert start(project, "02_train", "--profile", "toy", "--run", "a") == 1
+    assert "no Jupyter kernel 'my-gpu'" in capsys.readouterr().err
+    assert start(project, "06_report", "--profile", "toy") == 0
+
+
+def test_two_runs_give_the_same_file_without_bars_times_or_addresses(project):
+    slow = """import sys, time
+for n in range(3):
+    print(n, flush=True)
+    time.sleep(0.05)
+    print(n, file=sys.stderr)
+object()"""
+    toy_tree.write_notebook(project, "06_report", slow)
+    made = []
+    for _ in range(2):
+        assert start(project, "06_report", "--profile", "toy") == 0
+        made.append((project / "out" / "x.ipynb").read_bytes())
+    assert made[0] == made[1]
+    outputs = nbformat.reads(made[0].decode(), as_version=4).cells[-1].outputs
+    assert [output.output_type for output in outputs] == ["stream", "execute_result"]
+    assert (outputs[0].text, outputs[1].data["text/plain"]) == ("0\n1\n2\n", "<object>")
+    assert b"papermill" not in made[0] and b"_time" not in made[0]
+
+
+def test_a_failed_run_leaves_a_notebook_to_read_but_neither_output_nor_record(project, capsys):
+    record = project / "artifacts" / "toy" / "results" / "r.json"
+    write = "p = paths.artifacts(profile) / 'results' / 'r.json'\np.parent.mkdir(parents=True)\np.touch()"
+    toy_tree.write_notebook(project, "06_report", write, "1 / 0")
+    assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
+    assert "06_report.ipynb failed: cell 'step-2': ZeroDivisionError: division by zero" in capsys.readouterr().err
+    assert [path.name for path in (project / "out").iterdir()] == ["x.failed.ipynb"]
+    assert not record.exists()
+    toy_tree.write_notebook(project, "06_report", write.replace("parents", "exist_ok"))
+    assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 0
+    assert [path.name for path in (project / "out").iterdir()] == ["x.ipynb"] and record.exists()
+
+
+def test_a_failed_run_keeps_the_earlier_output(project):
+    assert start(project, "06_report", "--profile", "toy") == 0
+    toy_tree.write_notebook(project, "06_report", "1 / 0")
+    assert start(project, "06_report", "--profile", "toy") == 1
+    assert sorted(path.name for path in (project / "out").iterdir()) == ["x.failed.ipynb", "x.ipynb"]
+
+
+def test_a_folder_of_this_machine_in_an_output_is_refused_by_cell(project, capsys):
+    toy_tree.write_notebook(project, "06_report", "print(paths.ROOT.name)", "paths.ROOT / 'x'")
+    assert start(project, "06_report", "--profile", "toy") == 1
+    assert f"cell 'step-2' shows {paths.ROOT}, a folder of this machine" in capsys.readouterr().err
+    assert not (project / "out" / "x.ipynb").exists()
+
+
+def test_a_kernel_that_dies_is_named_with_its_cell(project, capsys):
+    toy_tree.write_notebook(project, "06_report", "import os", "os._exit(9)")
+    assert start(project, "06_report", "--profile", "toy") == 1
+    assert "failed: cell 'step-2': the kernel died" in capsys.readouterr().err
+
+
+def test_a_terminated_run_leaves_nothing(project):
+    toy_tree.write_notebook(project, "06_report", "import time", "print('asleep', flush=True)\ntime.sleep(60)")
+    code = (
+        "from pathlib import Path; from cardioembed_study import paths; from cardioembed_study.workflow import runner;"
+        f"paths.NOTEBOOKS, paths.PROFILES = Path({str(project / 'notebooks')!r}), Path({str(project / 'profiles')!r});"
+        f"runner.main([{str(project / 'notebooks' / '06_report.ipynb')!r}, {str(project / 'out' / 'x.ipynb')!r}])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ)
+    while process.stdout.readline() != "asleep\n":
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 143
+    assert list((project / "out").iterdir()) == []
+
+
+NOTE = "Moderate left effusion since this morning; lasix gtt held, and the family was called in."
+READ = (  # the notebook's own source does not show the note
+    f"from cardioembed_study import privacy\nnote = ' '.join({NOTE.split()[::-1]}[::-1])\n"
+    "privacy.remember(profile, [note], [10006])"
+)
+
+WRITE = "p = paths.artifacts(profile) / 'results' / 'r.json'\np.parent.mkdir()\n_ = p.write_text('{}')"
+
+
+def failed(project):
+    return project / "artifacts" / "toy" / "restricted" / "x.failed.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("cell", "place"),
+    [
+        ("print(note.upper())", "cell 'step-2', output 1"),
+        ("note.split()", "cell 'step-2', output 1"),
+        ("{'subject_id': 5003 * 2}", "cell 'step-2', output 1"),
+    ],
+)
+def test_a_notebook_that_shows_a_note_is_refused_and_kept_among_the_restricted_texts(project, capsys, cell, place):
+    record = project / "artifacts" / "toy" / "results" / "r.json"
+    toy_tree.write_notebook(project, "06_report", READ, f"{WRITE.format('1')}\n{cell}")
+    assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
+    said = capsys.readouterr()
+    assert f"x.partial.ipynb, {place}" in said.err and "neither notebook nor records are kept" in said.err
+    assert "effusion" not in (said.err + said.out).lower() and "10006" not in said.err + said.out
+    assert list((project / "out").iterdir()) == [] and not record.exists()
+    assert failed(project).is_file() and f"to read it: {failed(project)}" in said.err
+
+
+def test_a_record_that_holds_a_note_is_refused_with_its_line(project, capsys):
+    record = project / "artifacts" / "toy" / "results" / "r.json"
+    toy_tree.write_notebook(project, "06_report", READ, WRITE.format("[\\n\"' + note + '\"]"))
+    assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
+    assert "r.json, line 2" in capsys.readouterr().err and not record.exists()
+
+
+def test_an_error_that_quotes_a_note_is_withheld(project, capsys):
+    toy_tree.write_notebook(project, "06_report", READ, "raise KeyError(note)")
+    assert start(project, "06_report", "--profile", "toy") == 1
+    said = capsys.readouterr()
+    assert "failed: cell 'step-2': message withheld: it holds restricted text" in said.err
+    assert "effusion" not in said.err + said.out and failed(project).is_file()
+    toy_tree.write_notebook(project, "06_report", "1 / 0")
+    assert start(project, "06_report", "--profile", "toy") == 1
+    assert "cell 'step-1': ZeroDivisionError: division by zero" in capsys.readouterr().err
+    toy_tree.write_notebook(project, "06_report", "1")
+    assert start(project, "06_report", "--profile", "toy") == 0 and not failed(project).exists()
+
+
+def test_once_notes_were_read_only_names_of_cells_and_bars_are_seen_live(project, capsys):
+    bars = (
+        "from tqdm import tqdm\nprint('before')",
+        f"{READ}\nprint('short piece')\n[None for _ in tqdm(range(3), desc='fit')]",
+    )
+    toy_tree.write_notebook(project, "06_report", *bars)
+    assert start(project, "06_report", "--profile", "toy") == 0
+    said = capsys.readouterr()
+    assert "before" in said.out and "x · step-2" in said.out and "short piece" not in said.out + said.err
+    assert "fit: 100%" in said.err
+    shown = nbformat.read(project / "out" / "x.ipynb", as_version=4)
+    assert "short piece" in shown.cells[-1].outputs[0].text
+
+
+def test_a_progress_bar_becomes_few_lines_in_a_file(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) * 0.1)
+    seen = io.StringIO()
+    bars = runner.Bars(seen)
+    for step in range(301):
+        bars.write(f"\rtrain: {step}/300")
+    bars.write("\n")
+    bars.write("a warning\n")
+    lines = seen.getvalue().splitlines()
+    assert lines[0] == "train: 0/300" and lines[-2:] == ["train: 300/300", "a warning"]
+    assert len(lines) < 10
+
+
+def test_sources_are_the_notebook_and_what_it_imports_also_indirectly(project):
+    toy_tree.write_notebook(project, "03_retrieval", "from cardioembed_study import lexical as s, records")
+    assert {path.name for path in executed.sources("03_retrieval")} == {
+        "03_retrieval.ipynb",
+        *("__init__.py", "files.py", "lexical.py", "paths.py", "records.py"),
+    }
+    toy_tree.write_notebook(project, "02_train", "import cardioembed_lib.training")
+    found = {path.name for path in executed.sources("02_train")}
+    assert {"training.py", "encoder.py", "losses.py", "lora.py", "pooling.py", "models.yaml"} <= found
+    assert not {"corpus.py", "metrics.py", "runner.py"} & found
