@@ -5,6 +5,7 @@ import re
 import subprocess
 import tomllib
 from functools import cache
+from graphlib import TopologicalSorter
 
 import nbformat
 import papermill
@@ -15,36 +16,17 @@ from cardioembed_study import paths, settings
 from cardioembed_study.workflow import executed
 
 ROOT = paths.ROOT
-ORDER = [  # a module may import those before it only
-    *("paths", "settings", "fingerprints", "identifiers", "wrappings", "artefacts", "gate", "privacy"),
-    *("archives", "manifests", "blocks", "cnxml", "markdown", "readers", "cleaning", "shingles"),
-    *("corpus", "metrics", "search", "pairs", "icd9", "mimic_tables", "mimic", "phrases", "cohort", "stays", "notes"),
-    *("pooling", "losses", "hierarchical", "lora", "encoder", "remote", "export", "training", "tasks"),
-    *("recall", "clinical", "clusters"),
-    *("similarity", "mteb_tasks", "mteb_models", "forgetting", "records", "runs", "note_study", "note_measures"),
-    *("arithmetic", "arithmetic_paper"),
-    *(
-        "arithmetic_study",
-        "arithmetic_peers",
-        "substitutes",
-        "note_substitutes",
-        "ledger",
-        "claims",
-        "evaluation",
-        "report",
-    ),
-    *(
-        "claims_text",
-        "claims_page",
-        "study_tables",
-        "note_tables",
-        "figures",
-        "study_figures",
-        "note_figures",
-        "executed",
-    ),
-    *("runner", "publish"),
-]
+ROOMS = (  # each imports those before it only; where several stand together, none imports another
+    ("cardioembed_lib",),
+    ("cardioembed_study",),  # the ground: what several rooms use
+    ("corpus",),
+    ("training",),
+    ("retrieval",),
+    ("forgetting", "notes"),
+    ("claims",),
+    ("report",),
+    ("workflow",),
+)
 SOURCES = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 EVIDENCE = sorted((paths.BOOK / "executed").glob("*.ipynb"))
 TEXT = (
@@ -85,23 +67,56 @@ def found(pattern, *, suffixes=TEXT, but=()):
     return [f"{path.relative_to(ROOT)}:{n}" for path, n, line in lines if wanted.search(line)]
 
 
-def test_every_module_has_its_place_in_the_order():
-    modules = {path.stem for path in (ROOT / "cardioembed_lib").glob("*.py")} - {"__init__"}
-    assert modules == set(ORDER)
+def imported():
+    """Return the modules that each module of the two packages imports, by their full names, packages' own left out."""
+    graph = {}
+    for package in executed.PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            own, inside = ".".join(p for p in parts if p != "__init__"), ".".join(parts[:-1])
+            names = executed.imports(ast.parse(file.read_text(encoding="utf-8")), inside)
+            graph[own] = {name for name in names if executed.module_file(name).name != "__init__.py"} - {own}
+    return graph
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_a_module_imports_only_those_before_it(module):
-    used = set(executed.imports(ast.parse((ROOT / "cardioembed_lib" / f"{module}.py").read_text(encoding="utf-8"))))
-    assert used <= set(ORDER[: ORDER.index(module)])
+def room(module):
+    """Return the room of a module: ``notes`` for ``cardioembed_study.notes.generator.stays``, a package for its ground."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 2 and parts[0] == "cardioembed_study" and parts[1] != "privacy" else parts[0]
 
 
-def test_metrics_know_nothing_of_models_and_reports_open_nothing_but_records():
-    def used(module):
-        return set(executed.imports(ast.parse((ROOT / "cardioembed_lib" / f"{module}.py").read_text(encoding="utf-8"))))
+def test_imports_go_one_way_between_modules_and_between_rooms():
+    graph = imported()
+    assert len(graph) > 60
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, naming the circle
+    place = {name: n for n, names in enumerate(ROOMS) for name in names}
+    assert {room(module) for module in graph} - {"privacy"} == set(place)
+    uphill = [
+        f"{module} imports {other}"
+        for module, others in graph.items()
+        for other in others
+        if room(module) != room(other) and place[room(other)] >= place[room(module)]
+    ]
+    assert uphill == []
 
-    assert used("metrics") == set()
-    assert used("report") <= {"metrics", "paths", "records"}
+
+def test_the_library_is_thin_and_knows_nothing_of_the_study():
+    files = sorted((ROOT / "cardioembed_lib").glob("*.py"))
+    assert len(files) - 1 <= 12
+    assert sum(len(file.read_text("utf-8").splitlines()) for file in files) <= 2350
+    graph = imported()
+    assert not [
+        f"{m}: {o}" for m, names in graph.items() for o in names if m.startswith("cardioembed_lib") and "study" in o
+    ]
+    text = "\n".join(file.read_text("utf-8") for file in files)
+    assert not re.search(r"artifacts|profiles/|MIMIC-III's tables|NOTEEVENTS|ledger", text)
+
+
+def test_an_import_that_leads_nowhere_is_an_error():
+    with pytest.raises(ModuleNotFoundError, match=r"cardioembed_study\.notes\.gone"):
+        list(executed.imports(ast.parse("from cardioembed_study.notes import gone")))
+    with pytest.raises(ModuleNotFoundError, match=r"no module cardioembed_lib\.gone"):
+        list(executed.imports(ast.parse("from cardioembed_lib.gone import thing")))
 
 
 @pytest.mark.parametrize("path", SOURCES, **AS_STEM)
