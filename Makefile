@@ -9,10 +9,11 @@ PYTHON  ?=
 PY      := .venv/bin/python
 ROOM    = $(if $(CARDIOEMBED_ARTIFACTS),$(CARDIOEMBED_ARTIFACTS),artifacts)
 PAGE    = $(ROOM)/$(PROFILE)/book/_build/html/index.html
-# Files count as changed by their time, as in make itself.
-GRAPH   := $(PY) -m snakemake --cores all --rerun-incomplete --max-checksum-file-size 0 --quiet host reason rules
+# Files count as changed by their time, as in make itself. The Snakefile takes a lock that ends with its process,
+# where Snakemake's own would outlive a kill.
+GRAPH   := $(PY) -m snakemake --cores all --rerun-incomplete --max-checksum-file-size 0 --quiet host reason rules --nolock
 
-.PHONY: help book all test fast lint verify publish bench unlock clean
+.PHONY: help book all test fast lint verify publish bench clean
 
 help:  ## say what there is
 	@echo "make TARGET [PROFILE=embedded|open|paper]"
@@ -45,9 +46,6 @@ publish: .venv/made  ## copy the finished evidence of PROFILE into book/ and ada
 
 bench: .venv/made  ## measure speed against peers on this machine
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) "$$script"; done
-
-unlock: .venv/made  ## after a run was killed: let the next one start
-	@$(GRAPH) --unlock
 
 clean:  ## remove what was built (.venv, artifacts, pages); committed evidence stays
 	rm -rf .venv artifacts .snakemake book/_build _build .pytest_cache .ruff_cache *.egg-info

@@ -13,6 +13,8 @@ import re
 import sys
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cardioembed_study import paths, settings
 from cardioembed_study.corpus import manifests
 from cardioembed_study.workflow import executed, publish
@@ -67,6 +69,15 @@ MTEB = settings.check("04_mteb", PROFILE.notebooks["04_mteb"])
 MIMIC = settings.check("05_mimic", PROFILE.notebooks["05_mimic"])
 RECORDS = {stem: [f"{A}/results/{name}" for name in names] for stem, names in publish.records(PROFILE).items()}
 PAGES = [place(path) for path in [*paths.BOOK.glob("*.*"), *paths.BOOK.glob("_static/*"), paths.ROOT / "_config.yml"]]
+
+
+if workflow.is_main_process and not workflow.dryrun:
+    (paths.ROOT / ".snakemake").mkdir(exist_ok=True)
+    LOCK = FileLock(paths.ROOT / ".snakemake" / "running")  # it ends with this process, however that ends
+    try:
+        LOCK.acquire(timeout=0)
+    except Timeout:
+        raise WorkflowError("another `make` runs this graph already; wait for it, or stop it") from None
 
 
 workdir: str(paths.ROOT)

@@ -14,8 +14,15 @@ from cardioembed_study import paths
 from cardioembed_study.settings import Train
 
 CODE = (  # modules that decide what a run learns
-    *(f"cardioembed_lib.{name}" for name in ("encoder", "hierarchical", "lora", "losses", "pooling", "training")),
-    *("cardioembed_study.notes.icd9", "cardioembed_study.retrieval.pools", "cardioembed_study.training.mixture"),
+    "cardioembed_lib.encoder",
+    "cardioembed_lib.hierarchical",
+    "cardioembed_lib.lora",
+    "cardioembed_lib.losses",
+    "cardioembed_lib.pooling",
+    "cardioembed_lib.training",
+    "cardioembed_study.notes.icd9",
+    "cardioembed_study.retrieval.pools",
+    "cardioembed_study.training.mixture",
 )
 
 

@@ -1,0 +1,83 @@
+"""What does a person type? ``cardioembed fetch NAME``, ``cardioembed seal NAME``, ``cardioembed search PROFILE QUESTION``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from cardioembed_study import paths, records, settings
+from cardioembed_study.corpus import manifests
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return 0, or 1 after one sentence that says what is wrong."""
+    parser = argparse.ArgumentParser(prog="cardioembed", description="Texts, and what is found in them.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fetch = commands.add_parser("fetch", help="fetch and verify a text of data_manifests/, and print its folder")
+    fetch.add_argument("name", help="name of its manifest, such as openstax_nutrition")
+    seal = commands.add_parser("seal", help="list the files of a text of your own anew, with their hashes")
+    seal.add_argument("name", help="name of its manifest")
+    search = commands.add_parser("search", help="show the sentences of a profile's texts that answer a question")
+    search.add_argument(
+        "profile", help="a file of profiles/, such as embedded; run its 01_corpus, or `make book`, first"
+    )
+    search.add_argument("question")
+    search.add_argument("--run", default="", help="a run of 02_train; by default the base alone answers")
+    search.add_argument("-k", type=int, default=5, help="sentences shown (5)")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "search":
+            lines = answers(chosen.profile, chosen.question, chosen.run, chosen.k)
+        else:
+            lines = [str(getattr(manifests, chosen.command)(_named(chosen)))]
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+    except (ValueError, KeyError, OSError) as error:
+        sys.stderr.write(f"{error.args[0] if isinstance(error, KeyError) else error}\n")
+        return 1
+    return 0
+
+
+def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
+    """Yield the k sentences nearest to a question, best first: cosine, place, sentence.
+
+    Args:
+        profile: whose passages.
+        question: any text.
+        run: of ``02_train``; empty: its base alone.
+        k: sentences, at least 1; all, if there are no more.
+
+    Raises:
+        FileNotFoundError: the passages or the run are not there, with the notebook that makes them.
+        ValueError: an empty question, or k below 1.
+    """
+    # Here, since they take seconds to load and no other command needs them.
+    from cardioembed_lib import encoder, models
+    from cardioembed_study import embeddings
+    from cardioembed_study.retrieval import search
+
+    folder = paths.artifacts(profile)
+    table = pl.read_parquet(paths.need(folder / "corpus" / "passages.parquet", "01_corpus")).filter(kind="sentence")
+    base, adapter = settings.defaults("02_train")["base"], None
+    if run:
+        base = records.read(paths.need(records.path(profile, "train", run), "02_train"))["params"]["base"]
+        adapter = paths.need(folder / "runs" / run / "adapter", "02_train")
+    model = models.load(models.spec(base, paths.MODELS), adapter=adapter)
+    asked = encoder.encode(model, [question], prompt=model.prompts.get("query", ""))
+    texts, prompt = table["text"].to_list(), model.prompts.get("document", "")
+    pool = embeddings.cached(folder / "embeddings", model, texts, prompt=prompt, progress=True)
+    scores, places = search.exact(asked, pool, min(k, len(texts)))
+    for score, place in zip(scores[0], places[0], strict=True):
+        row = table.row(int(place), named=True)
+        yield f"{score:.3f}  {row['document']}, {row['section']}\n       {row['text']}"
+
+
+def _named(chosen: argparse.Namespace) -> manifests.Source | str:
+    return manifests.load(chosen.name) if chosen.command == "fetch" else chosen.name
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
