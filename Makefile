@@ -27,10 +27,10 @@ all: .venv/made  ## run the notebooks of PROFILE that need it, without building 
 	@$(GRAPH) --config profile=$(PROFILE) -- all
 
 test: .venv/made  ## the whole test suite, with the embedded profile from end to end
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 
 fast: .venv/made  ## the tests that take seconds
-	$(PY) -m pytest -m "not slow and not gpu"
+	$(PY) -m pytest -n auto -m "not slow and not gpu"
 
 lint: .venv/made  ## style of code and notebooks
 	$(PY) -m ruff check .

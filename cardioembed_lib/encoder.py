@@ -140,7 +140,7 @@ def refuse_empty(texts: Sequence[str]) -> None:
 
 
 def with_model(encoder: Encoder, model: nn.Module) -> Encoder:
-    """Return the same encoder around another model, for example one with an adapter laid on.
+    """Return the same encoder around another model, for example one with an adapter on it.
 
     Its ``revision`` is empty: the weights may change, so nothing may be kept under their name.
     """

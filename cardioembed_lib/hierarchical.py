@@ -118,7 +118,7 @@ def soft_chapter_floor(chapters: Tensor) -> float:
 
 
 def himulcon_floor(levels: Tensor) -> float:
-    """Return a bound below ``himulcon``: no view can be nearer than equal to all its positives of a level, in nats.
+    """Return a lower bound of ``himulcon`` in nats: what it is where each view equals all its positives of a level.
 
     ``log |P_l(i)|`` averaged and weighted as the loss is, the constraint left out.
     """

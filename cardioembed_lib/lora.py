@@ -1,4 +1,4 @@
-"""Which weights does an adapter touch, how many numbers is that, and how is it laid on and merged?
+"""Which weights does an adapter touch, how many numbers is that, and how is it attached and merged?
 
 The arithmetic is LoRA's (Hu et al. 2021, arXiv 2106.09685, eq. 3); the layers are peft's.
 """

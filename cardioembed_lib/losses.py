@@ -99,8 +99,8 @@ def triplet(anchors: Tensor, positives: Tensor, negatives: Tensor | None, *, mar
 def distillation(students: Tensor, teachers: Tensor) -> Tensor:
     """Return how far vectors have moved from the base's: the mean of 1 - cosine over texts.
 
-    Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), with vectors in the place of class scores: texts of
-    no task hold the model where it was, while the pairs move it.
+    Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282), with vectors in the place of class scores: general
+    texts hold the model where it was, while the pairs move it.
 
     Args:
         students: (B, D) vectors of the model in training, any length and dtype.

@@ -1,6 +1,7 @@
 """The repository itself: layers, notebooks, profiles, and what may not stand in a committed file."""
 
 import ast
+import dataclasses
 import re
 import subprocess
 import tomllib
@@ -12,6 +13,7 @@ import papermill
 import pytest
 import yaml
 
+from cardioembed_lib import training
 from cardioembed_study import paths, settings
 from cardioembed_study.workflow import executed
 
@@ -243,3 +245,19 @@ def test_the_books_configuration_is_a_link_to_the_one_at_the_top():
     link = paths.BOOK / "_config.yml"
     assert link.is_symlink() and link.resolve() == ROOT / "_config.yml"
     assert yaml.safe_load(link.read_text())["execute"]["execute_notebooks"] == "off"
+
+
+def test_a_misspelt_parameter_is_refused_before_anything_else_runs_and_later_variables_are_none():
+    fresh = {"In": [""], "Out": {}, "_": "", "settings": settings, **settings.defaults("02_train")}
+    p = settings.read("02_train", fresh | {"lora_rank": 8})
+    assert p.lora_rank == 8
+    with pytest.raises(ValueError, match=r"02_train has no parameter 'lora_rnak'; did you mean 'lora_rank'\?"):
+        settings.read("02_train", fresh | {"lora_rnak": 8})
+    assert settings.read("02_train", fresh | {"p": p, "seconds": 1.5, "names": []}) == settings.read("02_train", fresh)
+
+
+def test_a_plan_has_the_notebooks_defaults_where_it_has_any():
+    defaults = settings.defaults("02_train")
+    own = {f.name: f.default for f in dataclasses.fields(training.Plan) if f.default is not dataclasses.MISSING}
+    assert len(own) > 15
+    assert own == {name: defaults[name] for name in own}

@@ -33,7 +33,7 @@ def mix(frames: Iterable[pl.DataFrame], limit: int = 0, seed: int = 0) -> pl.Dat
 
 
 def general(passages: pl.DataFrame, each: int, seed: int) -> list[str]:
-    """Return texts of no task, short and long, as searches meet them: what a model should go on to read as its base does.
+    """Return general texts, short and long, as searches meet them: those whose vectors training should leave as they are.
 
     Runs of 1, 3 and 8 neighbouring sentences of one document, section titles, and questions about the terms of the
     glossaries, made from ``QUESTIONS``. Glossary entries are left out: they are the anchors of the definition pairs, which
