@@ -218,7 +218,7 @@ def test_records_are_loaded_by_measurement_and_model(tmp_path):
 def test_the_command_counts_verdicts_by_source_and_in_all(known, tmp_path, capsys):
     assert verdicts.main([str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert f"all: {len(known)}\n" in shown and "cardioembed.card: 28\n" in shown
+    assert f"all: {len(known)}\n" in shown and "cardioembed.card: 33\n" in shown
     total = shown.partition(f"all: {len(known)}\n")[2].splitlines()
     assert sum(int(line.split()[0]) for line in total) == len(known)
     assert [line.split(maxsplit=1)[1] for line in total] == list(verdicts.VERDICTS)
