@@ -11,66 +11,64 @@ from lxml import html
 from markdown_it import MarkdownIt
 
 from cardioembed_study import paths
-from cardioembed_study.claims import arithmetic
+from cardioembed_study.claims import checks, ledger, verdicts
 from cardioembed_study.claims import page as claims_page
-from cardioembed_study.claims import text as claims_text
-from cardioembed_study.claims import verdicts as claims_verdicts
 from cardioembed_study.workflow import publish
 
 STATIC = paths.BOOK / "_static"
-VERDICTS = list(claims_verdicts.VERDICTS)
+VERDICTS = list(verdicts.VERDICTS)
 HOSTILE = '<script>alert("1")</script> & *stars*, under_scores_, $5 | [a](b) `code`'
 
 
 def claim(name, value, **fields):
     about = {"source": "paper", "place": "Table 1", "model": "A", "data": "pairs", "metric": "mrr", "unit": "fraction"}
-    return claims_verdicts.Claim(id=f"toy.{name}", value=value, **about | fields)
+    return ledger.Claim(id=f"toy.{name}", value=value, **about | fields)
 
 
 def judged(name, verdict, ours="", why="", link=""):
-    return claims_verdicts.Verdict(claim=f"toy.{name}", verdict=verdict, ours=ours, why=why, link=link)
+    return verdicts.Verdict(claim=f"toy.{name}", verdict=verdict, ours=ours, why=why, link=link)
 
 
 def check(name, names, holds=True, stated="1 + 1", computed="2", decides=True):
-    return arithmetic.Check(name, names, holds, stated, computed, decides)
+    return checks.Check(name, names, holds, stated, computed, decides)
 
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Return four toy claims, their verdicts and two checks; tables go to a folder of this test."""
     monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
-    monkeypatch.setattr(claims_verdicts, "sources", lambda: {"toy.paper": {"title": "The paper (v1)"}})
-    monkeypatch.setattr(claims_verdicts, "HEADLINES", ("toy.two",))
-    ledger = [
+    monkeypatch.setattr(ledger, "sources", lambda: {"toy.paper": {"title": "The paper (v1)"}})
+    monkeypatch.setattr(verdicts, "HEADLINES", ("toy.two",))
+    claims = [
         claim("one", 99.6, unit="percent", metric="acc_at_1"),
         claim("two", 0.51, model="B"),
         claim("three", 106386, unit="triplets", model="", metric="count"),
         claim("four", -0.24, note=HOSTILE, place=HOSTILE, data=HOSTILE),
     ]
-    verdicts = [
+    given = [
         judged("one", VERDICTS[0], "0.628 (n = 321, 0.590 to 0.665)", "tested", "executed/03_retrieval"),
         judged("two", VERDICTS[0], "0.9", "tested too", "executed/03_retrieval"),
         judged("three", VERDICTS[1], "", "does not add up", "claims-arithmetic#a_sum"),
         judged("four", VERDICTS[5], HOSTILE, HOSTILE),
     ]
-    checks = [
+    checked = [
         check("a_sum", ("toy.three",), holds=False),
         check("b_sum", ("toy.one", "toy.two"), stated=HOSTILE),
         check("c_sum", ("toy.one", "toy.two", "toy.three", "toy.four"), holds=False, decides=False),
     ]
-    return {one.id: one for one in ledger}, verdicts, checks
+    return {one.id: one for one in claims}, given, checked
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """Return the ledger, its verdicts by the committed records, its checks, and the folder of its tables."""
     (records, *_) = [*sorted((paths.BOOK / "results").glob("*")), tmp_path_factory.mktemp("no-evidence-yet")]
-    ledger = claims_verdicts.ledger()
-    verdicts, checks = claims_verdicts.verdicts(ledger, claims_verdicts.load(records)), claims_verdicts.checks(ledger)
+    claims = ledger.load()
+    given, checked = verdicts.judge(claims, verdicts.load(records)), checks.compute(claims)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path_factory.mktemp("claims")))
-        claims_page.write("toy", ledger, verdicts, checks)
-        return ledger, verdicts, checks, paths.artifacts("toy") / "tables"
+        claims_page.write("toy", claims, given, checked)
+        return claims, given, checked, paths.artifacts("toy") / "tables"
 
 
 def parsed(folder):
@@ -95,17 +93,17 @@ def column(tree, n):
 
 
 def test_every_claim_of_the_ledger_stands_once_on_the_page_and_once_in_the_file(real):
-    ledger, *_, folder = real
+    claims, *_, folder = real
     with (folder / "claims.csv").open(encoding="utf-8", newline="") as file:
-        assert [row["claim"] for row in csv.DictReader(file)] == list(ledger)
-    assert parsed(folder).xpath("//tbody/tr/@id") == list(ledger)
+        assert [row["claim"] for row in csv.DictReader(file)] == list(claims)
+    assert parsed(folder).xpath("//tbody/tr/@id") == list(claims)
 
 
 def test_the_file_gives_back_every_number_and_every_text(real):
-    ledger, verdicts, _, folder = real
+    claims, given, _, folder = real
     with (folder / "claims.csv").open(encoding="utf-8", newline="") as file:
         read = list(csv.DictReader(file))
-    for row, stated, verdict in zip(read, ledger.values(), verdicts, strict=True):
+    for row, stated, verdict in zip(read, claims.values(), given, strict=True):
         assert float(row["value"]) == stated.value
         assert [row[key] for key in ("place", "model", "data", "unit", "note")] == [
             getattr(stated, key) for key in ("place", "model", "data", "unit", "note")
@@ -120,7 +118,7 @@ def test_the_file_gives_back_every_number_and_every_text(real):
 
 def test_no_published_number_loses_a_digit(real):
     for stated in real[0].values():
-        shown = claims_text.published(stated.value, stated.unit)
+        shown = claims_page.published(stated.value, stated.unit)
         assert float(re.match(r"-?[\d.,]+(?:e-?\d+)?", shown)[0].rstrip(",").replace(",", "")) == stated.value, (
             stated.id
         )
@@ -144,19 +142,19 @@ def test_every_link_leads_to_a_page_of_the_book_or_to_a_place_on_this_one(real):
 
 
 def test_every_check_that_a_verdict_rests_on_is_on_the_page(real):
-    _, verdicts, checks, _ = real
-    named = {verdict.link.partition("#")[2] for verdict in verdicts if verdict.link.startswith("claims-arithmetic#")}
-    assert named <= {one.name for one in checks}
-    assert len({claims_text.anchor(one.name) for one in checks}) == len(checks), "two checks share an anchor"
+    _, given, checked, _ = real
+    named = {verdict.link.partition("#")[2] for verdict in given if verdict.link.startswith("claims-arithmetic#")}
+    assert named <= {one.name for one in checked}
+    assert len({claims_page.anchor(one.name) for one in checked}) == len(checked), "two checks share an anchor"
 
 
 def test_counts_of_sources_and_verdicts_add_up_to_the_ledger(real):
-    ledger, *_, folder = real
+    claims, *_, folder = real
     by_verdict = [int(text.replace(",", "")) for text in column(rendered(folder / "verdicts.md"), 3)]
     by_source = rendered(folder / "claims-sources.md").xpath("//tbody/tr")
-    assert len(by_verdict) == len(VERDICTS) and sum(by_verdict) == len(ledger)
+    assert len(by_verdict) == len(VERDICTS) and sum(by_verdict) == len(claims)
     totals = [sum(int(cell.text.replace(",", "")) for cell in row[1:]) for row in by_source]
-    assert sum(totals) == len(ledger) and min(totals) > 0
+    assert sum(totals) == len(claims) and min(totals) > 0
 
 
 def test_what_looks_like_a_file_or_an_address_does_not_become_a_link(real):
@@ -214,8 +212,8 @@ def test_verdicts_and_sources_are_counted(toy):
 
 
 def test_numbers_for_the_text_are_the_counts(toy):
-    _, verdicts, checks = toy
-    found = claims_page.numbers(verdicts, checks)
+    _, given, checked = toy
+    found = claims_page.numbers(given, checked)
     assert [found["claims_total"], found["checks_total"], found["checks_hold"]] == [4, 3, 1]
     assert [found[f"claims_{name.replace(' ', '_')}"] for name in VERDICTS] == [2, 1, 0, 0, 0, 1]
 
@@ -243,9 +241,9 @@ def test_headlines_are_in_words_and_their_links_hold_in_the_readme_too(toy):
 
 @pytest.mark.parametrize("change", [lambda v: v[1:], lambda v: [*v, v[0]], lambda v: v[::-1]])
 def test_verdicts_that_are_not_one_for_each_claim_are_refused(toy, change):
-    ledger, verdicts, _ = toy
+    claims, given, _ = toy
     with pytest.raises(ValueError, match=r"verdicts for 4 claims, and they do not match: (toy\.one|only the order)"):
-        claims_page.rows(ledger, change(verdicts))
+        claims_page.rows(claims, change(given))
 
 
 # ---- script and style
@@ -337,5 +335,5 @@ def test_controls_are_labelled_and_reached_by_the_keyboard(browser):
     assert len(page.xpath("//thead//th/button[@type='button']")) == len(claims_page.COLUMNS)
     assert page.xpath("//output/@aria-live") == ["polite"]
     assert page.xpath("//input/@name") == ["find"]  # Sphinx's search empties every field named q
-    verdicts = page.xpath("//select[@name='verdict']/option/text()")
-    assert verdicts == ["all", *sorted({VERDICTS[0], VERDICTS[1], VERDICTS[5]})]
+    options = page.xpath("//select[@name='verdict']/option/text()")
+    assert options == ["all", *sorted({VERDICTS[0], VERDICTS[1], VERDICTS[5]})]

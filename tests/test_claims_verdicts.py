@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cardioembed_study import paths, records
-from cardioembed_study.claims import evidence, verdicts
+from cardioembed_study.claims import checks, evidence, ledger, verdicts
 
 HEADLINE = "cardioembed.table1.CardioEmbed.acc_at_1"
 MERGED = "medembed.csv_base_v0.medical-bge-base-v0-mix1.avg.ndcg_at_10"
@@ -25,17 +25,17 @@ def compared(**changes):
 
 @pytest.fixture(scope="module")
 def known():
-    return verdicts.ledger()
+    return ledger.load()
 
 
 @pytest.fixture(scope="module")
 def judged(known):
     """Return the verdicts without any record, by claim."""
-    return {verdict.claim: verdict for verdict in verdicts.verdicts(known, {})}
+    return {verdict.claim: verdict for verdict in verdicts.judge(known, {})}
 
 
 def one(known, claim, results):
-    return next(verdict for verdict in verdicts.verdicts(known, results) if verdict.claim == claim)
+    return next(verdict for verdict in verdicts.judge(known, results) if verdict.claim == claim)
 
 
 def test_every_claim_has_one_of_six_verdicts_and_a_reason_even_without_records(known, judged):
@@ -75,7 +75,7 @@ def test_arithmetic_comes_before_official_before_own_before_ours(known, judged):
     gain = one(known, "cardioembed.gain_over_base_text", compared())
     assert gain.verdict == "arithmetic does not hold" and gain.ours.startswith("+0.100")
     assert gain.link.startswith("claims-arithmetic#") and gain.link.partition("#")[2] in {
-        check.name for check in verdicts.checks(known)
+        check.name for check in checks.compute(known)
     }
     order = [gain.why.index(word) for word in ("Stated: +6.02", "Elsewhere: 5.77 points", "Holds on open texts")]
     assert order == sorted(order)
@@ -98,8 +98,8 @@ def test_a_comparison_informs_and_does_not_decide(judged):
 
 def test_a_check_whose_claim_is_gone_names_both(known):
     less = {key: claim for key, claim in known.items() if key != "cardioembed.share_esc"}
-    with pytest.raises(KeyError, match=r"check source_shares needs the claim 'cardioembed\.share_esc'.*did you mean"):
-        verdicts.checks(less)
+    with pytest.raises(KeyError, match=r"a check of books needs the claim 'cardioembed\.share_esc'.*did you mean"):
+        checks.compute(less)
 
 
 def test_benchmarks_are_kept_unless_one_lies_below_with_its_whole_interval(known):
@@ -196,14 +196,13 @@ def test_our_score_of_the_packaged_model_agrees_with_the_official_one_within_hal
 
 
 def test_every_property_is_a_sentence():
-    for name, function in verdicts.SUBSTITUTES.items():
-        said = (getattr(function, "func", function).__doc__ or "").partition("\n")[0]
-        assert said.endswith(".") and len(said) > 20, name
+    for name, tested in evidence.PROPERTIES.items():
+        assert tested.sentence.endswith(".") and len(tested.sentence) > 20, name
 
 
 def test_committed_records_give_a_verdict_for_every_claim(known):
     folder = paths.BOOK / "results" / "open"
-    found = verdicts.verdicts(known, verdicts.load(folder))
+    found = verdicts.judge(known, verdicts.load(folder))
     assert [verdict.claim for verdict in found] == list(known)
     assert {verdict.verdict for verdict in found} <= set(verdicts.VERDICTS)
 
@@ -219,7 +218,7 @@ def test_records_are_loaded_by_measurement_and_model(tmp_path):
 def test_the_command_counts_verdicts_by_source_and_in_all(known, tmp_path, capsys):
     assert verdicts.main([str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert f"all: {len(known)}\n" in shown and "cardioembed.card: 28\n" in shown
+    assert f"all: {len(known)}\n" in shown and "cardioembed.card: 33\n" in shown
     total = shown.partition(f"all: {len(known)}\n")[2].splitlines()
     assert sum(int(line.split()[0]) for line in total) == len(known)
     assert [line.split(maxsplit=1)[1] for line in total] == list(verdicts.VERDICTS)

@@ -1,83 +1,52 @@
-"""What is a check of published numbers, and what do several of them need?
-
-A check takes the ledger's values by the ids of their claims, so no published number is typed in it; what is typed are
-ids, words and the sizes of released models. ``arithmetic_paper``, ``arithmetic_study`` and ``arithmetic_peers`` hold the
-checks, one function each.
-"""
+"""What do the checks of published numbers compute with?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+from numpy.typing import ArrayLike
 from transformers import BertConfig, PretrainedConfig, Qwen3Config
 
 from cardioembed_lib import lora
 
-Values = Mapping[str, float]  # published value by the id of its claim
-SIZES: dict[
-    str, tuple[type[PretrainedConfig], dict[str, int]]
-] = {  # as in the models' config.json; a vocabulary has no adapter
-    "Qwen3-Embedding-8B": (
-        Qwen3Config,
-        {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32}
-        | {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 8},
-    ),
-    "Qwen3-4B": (
-        Qwen3Config,
-        {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32}
-        | {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 8},
-    ),
-    "BioLinkBERT-large": (
-        BertConfig,
-        {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-        | {"vocab_size": 8},
-    ),
+QWEN = {"num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 8}
+LARGE = {"num_hidden_layers": 24, "num_attention_heads": 16, "vocab_size": 8}
+SIZES: dict[str, tuple[type[PretrainedConfig], dict[str, int]]] = {  # as in config.json; a vocabulary has no adapter
+    "Qwen3-Embedding-8B": (Qwen3Config, {"hidden_size": 4096, "intermediate_size": 12288} | QWEN),
+    "Qwen3-4B": (Qwen3Config, {"hidden_size": 2560, "intermediate_size": 9728} | QWEN),
+    "BioLinkBERT-large": (BertConfig, {"hidden_size": 1024, "intermediate_size": 4096} | LARGE),
 }
+TARGETS = {"all-linear": "all linear layers", "attention": "q, k, v, o", "qv": "q, v"}
 
 
-@dataclass(frozen=True)
-class Check:
-    """What a publication states, and what follows from its own numbers.
+def near(ours: ArrayLike, published: ArrayLike, unit: ArrayLike) -> bool:
+    """Return whether numbers agree, all of them, to a unit of the last published digit.
 
-    ``holds`` is whether the statement follows from the numbers; ``decides`` is whether a check that fails is a fault of
-    arithmetic. A comparison of two sources, or one that rests on a reading of ours, informs and does not decide.
+    >>> near(0.509, 0.510, 0.001), near(0.508, 0.510, 0.001), near([0.509, 0.508], [0.510, 0.510], 0.001)
+    (True, False, False)
     """
-
-    name: str
-    claims: tuple[str, ...]
-    holds: bool
-    stated: str
-    computed: str
-    decides: bool = True
+    return bool(np.all(np.abs(np.subtract(ours, published)) <= np.add(unit, 1e-9)))
 
 
-def cells(ids: str, rows: Sequence[str], column: str) -> tuple[str, ...]:
-    """Return the ids of a table's column.
+def shares(parts: ArrayLike) -> np.ndarray:
+    """Return the parts of a whole in percent.
 
-    >>> cells("study.table1", ["A", "B"], "mrr")
-    ('study.table1.A.mrr', 'study.table1.B.mrr')
+    >>> shares([1, 3]).tolist()
+    [25.0, 75.0]
     """
-    return tuple(f"{ids}.{row}.{column}" for row in rows)
+    return 100 * np.divide(parts, np.sum(parts))
 
 
-def near(ours: float, published: float, unit: float) -> bool:
-    """Return whether two numbers agree to a unit of the last published digit.
+def listed(numbers: Sequence[float], form: str, names: Sequence[str] = ()) -> str:
+    """Return numbers as text, each with its name where there are names.
 
-    >>> near(0.509, 0.510, 0.001), near(0.508, 0.510, 0.001)
-    (True, False)
+    >>> listed([69.2, 34.8], "{:.1f} %"), listed([0.73, 12.02], "{:g} GB", ["A", "B"])
+    ('69.2 %, 34.8 %', '0.73 GB (A), 12.02 GB (B)')
     """
-    return abs(ours - published) <= unit + 1e-9
-
-
-def listed(numbers: Sequence[float], form: str) -> str:
-    """Return numbers as text.
-
-    >>> listed([69.2, 34.8], "{:.1f} %")
-    '69.2 %, 34.8 %'
-    """
-    return ", ".join(form.format(number) for number in numbers)
+    said = [form.format(number) for number in numbers]
+    return ", ".join([f"{one} ({name})" for one, name in zip(said, names, strict=True)] if names else said)
 
 
 @cache
@@ -95,3 +64,49 @@ def lora_numbers(model: str, targets: str, layers: int | None = None) -> int:
     kind, sizes = SIZES[model]
     one = lora.count_from_config(kind(**sizes | {"num_hidden_layers": 1}), 1, targets)
     return one * (layers or sizes["num_hidden_layers"])
+
+
+@cache
+def adapter_sizes(layers: int = 36) -> dict[tuple[str, int], float]:
+    """Return the MiB of a float32 LoRA adapter of Qwen3-Embedding-8B, by targets and rank (half of it in bfloat16)."""
+    each = {targets: lora_numbers("Qwen3-Embedding-8B", targets, layers) for targets in TARGETS}
+    return {(targets, rank): lora.mebibytes(rank * n) for targets, n in each.items() for rank in (8, 16, 32, 64)}
+
+
+def entropy_floor(chapters: float, batch: int, weight: float, total: int, seed: int = 17, batches: int = 100) -> float:
+    """Return the mean entropy, in nats, of soft targets by shared chapters: the loss cannot fall below it.
+
+    Targets: 1 for the own pair, ``weight`` times the share of the anchor's chapters that another pair has; rows sum to 1.
+    Admissions draw their chapters evenly and independently, so that they share as few as chance allows.
+
+    Args:
+        chapters: mean number an admission has; drawn as the whole number below or above.
+        batch: pairs a batch.
+        weight: of a pair that shares every chapter.
+        total: chapters there are.
+        seed: of the draws.
+        batches: averaged.
+
+    >>> entropy_floor(3, batch=1, weight=0.3, total=19)
+    0.0
+    """
+    random, entropies = np.random.default_rng(seed), []
+    for _ in range(batches):
+        sizes = np.floor(chapters + random.random(batch))
+        held = random.random((batch, total)).argsort(axis=1).argsort(axis=1) < sizes[:, None]
+        targets = weight * (held.astype(float) @ held.T) / held.sum(axis=1, keepdims=True)
+        np.fill_diagonal(targets, 1)
+        targets /= targets.sum(axis=1, keepdims=True)
+        entropies.append(-(targets * np.log(np.where(targets > 0, targets, 1))).sum(axis=1).mean())
+    return float(np.mean(entropies)) + 0.0
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return the names that no other point beats or equals on both counts and beats on one; more is better.
+
+    >>> pareto_front({"a": (1, 3), "b": (2, 2), "c": (1, 2)})
+    ['a', 'b']
+    """
+    return [
+        m for m, (x, y) in points.items() if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points.values())
+    ]

@@ -10,7 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cardioembed_lib import files
+from cardioembed_study import paths
+from cardioembed_study.claims import evidence
 
+FOLDER = paths.MANIFESTS / "claims"
 SCALES = {"percent": 0.01, "points": 0.01}  # to a fraction, so that 0.7748 and 77.48 percent are one number
 Text = Annotated[str, Field(min_length=1)]
 Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")]
@@ -27,7 +30,8 @@ class Claim(_Strict):
 
     ``source`` is a key of its file's sources, ``place`` the table, figure, section or line; ``model`` and ``data`` say whom
     and what the number is about, ``value`` and ``unit`` are as published. ``conflicts`` are the ids of claims that give
-    another value for the same thing, ``why`` is the reason if nothing can be checked, ``tests`` a name of ``SUBSTITUTES``.
+    another value for the same thing, ``why`` is the reason if nothing can be checked, ``tests`` a name in
+    ``evidence.PROPERTIES``.
     """
 
     id: Id
@@ -74,7 +78,7 @@ class _File(_Strict):
     why: str = ""
 
 
-def load(folder: Path, tests: Collection[str]) -> dict[str, Claim]:
+def load(folder: Path = FOLDER, tests: Collection[str] = tuple(evidence.PROPERTIES)) -> dict[str, Claim]:
     """Return every claim by its id, in the order of the files.
 
     Conflicts are symmetric: naming one side is enough.
@@ -88,22 +92,24 @@ def load(folder: Path, tests: Collection[str]) -> dict[str, Claim]:
             that is doubled or does not start with the file's name, an unknown source, test or conflict, a conflict of
             two equal numbers.
     """
-    found: dict[str, Claim] = {}
+    claims: dict[str, Claim] = {}
     for path in sorted(folder.glob("*.yaml")):
         for claim in _claims_of(path, tests):
-            if claim.id in found:
+            if claim.id in claims:
                 raise ValueError(f"{path.name}: id {claim.id!r} stands twice; ids are unique over all files")
-            found[claim.id] = claim
-    both = {key: set(claim.conflicts) for key, claim in found.items()}
-    for key, claim in found.items():
+            claims[claim.id] = claim
+    both = {key: set(claim.conflicts) for key, claim in claims.items()}
+    for key, claim in claims.items():
         for other in claim.conflicts:
-            _check_conflict(found, key, other)
+            _check_conflict(claims, key, other)
             both[other].add(key)
-    order = {key: n for n, key in enumerate(found)}
-    return {k: c.model_copy(update={"conflicts": tuple(sorted(both[k], key=order.get))}) for k, c in found.items()}
+    return {
+        key: claim.model_copy(update={"conflicts": tuple(other for other in claims if other in both[key])})
+        for key, claim in claims.items()
+    }
 
 
-def sources(folder: Path) -> dict[str, dict[str, str]]:
+def sources(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
     """Return title and bibliography key of every source, by ``<file>.<source>``."""
     return {
         f"{path.stem}.{key}": {"title": source.title, "cite": source.cite}
@@ -122,8 +128,8 @@ def _read(path: Path) -> _File:
         for step in problem["loc"][:2]:
             inside = inside[step] if isinstance(inside, (dict, list)) else inside
         name = inside.get("id", "no id") if isinstance(inside, dict) else "no id"
-        found = str(problem["input"])[:80]
-        raise ValueError(f"{path.name}: {name}: {where}: {problem['msg']}; found {found!r}") from None
+        given = str(problem["input"])[:80]
+        raise ValueError(f"{path.name}: {name}: {where}: {problem['msg']}; found {given!r}") from None
 
 
 def _claims_of(path: Path, tests: Collection[str]) -> list[Claim]:
@@ -134,16 +140,10 @@ def _claims_of(path: Path, tests: Collection[str]) -> list[Claim]:
     for claim in plain:
         if not claim.id.startswith(f"{path.stem}."):
             raise ValueError(f"{path.name}: id is {claim.id!r}; ids of this file start with '{path.stem}.'")
-        if claim.source not in file.sources:
-            near = files.near_miss(claim.source, file.sources)
-            raise ValueError(
-                f"{path.name}: {claim.id}: source is {claim.source!r}, not among the file's sources; {near}"
-            )
-        if claim.tests and claim.tests not in tests:
-            near = files.near_miss(claim.tests, tests)
-            raise ValueError(
-                f"{path.name}: {claim.id}: tests is {claim.tests!r}, no function of claims.SUBSTITUTES; {near}"
-            )
+        where = f"{path.name}: {claim.id}"
+        _known(f"{where}: source is", claim.source, file.sources, "not among the file's sources")
+        if claim.tests:
+            _known(f"{where}: tests is", claim.tests, tests, "no property of claims.evidence")
         why = claim.why or file.sources[claim.source].why or file.why
         out.append(claim.model_copy(update={"why": why}))
     return out
@@ -164,10 +164,8 @@ def _cells(path: Path, table: _Table) -> list[Claim]:
     known = {f"{row}.{column}" for row in table.rows for column in table.columns}
     tests = table.tests if isinstance(table.tests, dict) else {}
     for field, keys in (("conflicts", table.conflicts), ("tests", tests), ("notes", table.notes)):
-        unknown = [key for key in keys if key not in known]
-        if unknown:
-            near = files.near_miss(unknown[0], known)
-            raise ValueError(f"{path.name}: {table.id}: {field} names {unknown[0]!r}, no row.column of it; {near}")
+        for key in keys:
+            _known(f"{path.name}: {table.id}: {field} names", key, known, "no row.column of it")
     return out
 
 
@@ -191,13 +189,18 @@ def _cell(table: _Table, row: str, column: str, unit: str, value: float) -> Clai
     )
 
 
-def _check_conflict(found: dict[str, Claim], key: str, other: str) -> None:
+def _check_conflict(claims: dict[str, Claim], key: str, other: str) -> None:
     file = f"{key.split('.')[0]}.yaml"
-    if other not in found:
-        raise ValueError(f"{file}: {key}: conflicts names {other!r}, no claim; {files.near_miss(other, found)}")
-    ours, theirs = ((c.value * SCALES.get(c.unit, 1)) for c in (found[key], found[other]))
+    _known(f"{file}: {key}: conflicts names", other, claims, "no claim")
+    ours, theirs = ((c.value * SCALES.get(c.unit, 1)) for c in (claims[key], claims[other]))
     if abs(ours - theirs) < 1e-12:
         raise ValueError(
-            f"{file}: {key}: conflicts names {other!r}, whose value is the same, {found[other].value:g}; a conflict is "
+            f"{file}: {key}: conflicts names {other!r}, whose value is the same, {claims[other].value:g}; a conflict is "
             "another value for the same thing"
         )
+
+
+def _known(said: str, name: str, known: Collection[str], fault: str) -> None:
+    """Refuse a name that is not among the known ones."""
+    if name not in known:
+        raise ValueError(f"{said} {name!r}, {fault}; {files.near_miss(name, known)}")
