@@ -4,6 +4,7 @@ import pytest
 
 from cardioembed_study.claims import verdicts
 from cardioembed_study.forgetting import tables as forgetting_tables
+from cardioembed_study.forgetting import target
 from cardioembed_study.report import speed
 from cardioembed_study.training import tables as training_tables
 
@@ -43,7 +44,7 @@ def runs_measured(**changes):
 
 
 def met(compared, forgotten, **changes):
-    return forgetting_tables.target(runs_measured(**changes), compared, forgotten)["met"]
+    return target.judge(runs_measured(**changes), forgotten, compared)["met"]
 
 
 def test_the_target_asks_for_gain_certainty_seeds_and_every_benchmark():
@@ -57,9 +58,8 @@ def test_the_target_asks_for_gain_certainty_seeds_and_every_benchmark():
 
 
 def test_the_losses_are_those_of_the_adapter_that_lost_least():
-    found = forgetting_tables.target(
-        runs_measured(a=-0.0051, b=-0.0049, c=-0.2), comparison(), forgetting(NFCorpus=-0.07)
-    )
+    measured = runs_measured(a=-0.0051, b=-0.0049, c=-0.2)
+    found = target.judge(measured, forgetting(NFCorpus=-0.07), comparison())
     assert (found["adapter"], found["adapter_worst"], found["met"]) == ("b", "NFCorpus", True)
     assert found["adapter_loss"] == pytest.approx(0.0049) and found["mean_loss"] == pytest.approx(0.07)
     assert not met(comparison(), forgetting(), a=-0.0051, b=-0.0052, c=-0.2)
@@ -67,7 +67,7 @@ def test_the_losses_are_those_of_the_adapter_that_lost_least():
 
 
 def test_the_worst_loss_is_named_and_a_gain_is_a_negative_loss():
-    assert forgetting_tables.losses(comparison(medquad=0.02), forgetting())["medquad_questions"] == -0.02
+    assert target.losses(forgetting(), comparison(medquad=0.02))["medquad_questions"] == -0.02
     (row,) = forgetting_tables.target_rows(
         runs_measured(a=-0.03), {"tuned": (forgetting(["a"], SciFact=-0.04), comparison())}
     )
@@ -79,7 +79,7 @@ def test_a_profile_without_the_benchmarks_is_judged_by_what_it_has():
     own = {"metrics": {"CorpusDefinitions": {"difference": 0.25}}}
     plain = comparison()
     del plain["metrics"]["medquad_questions"]
-    assert forgetting_tables.losses(plain, own) == {"CorpusDefinitions": -0.25}
+    assert target.losses(own, plain) == {"CorpusDefinitions": -0.25}
 
 
 def test_every_run_and_every_mean_is_a_point():
@@ -92,8 +92,8 @@ def test_every_run_and_every_mean_is_a_point():
         },
         "mteb": {m: {"metrics": {t: {"main_score": s} for t in BENCHMARKS}} for m, s in (("base", 0.7), ("a", 0.65))},
     }
-    changed = forgetting_tables.changes(results, forgetting_tables.measured(results["comparison"]))
-    found = forgetting_tables.points(results, changed, "base")
+    pairs = target.compared(results, forgetting_tables.measured(results["comparison"]))
+    found = target.points(results, pairs, "base")
     assert found["name"].to_list() == ["tuned, mean", "a"]
     assert found["gain"].to_list() == pytest.approx([0.05, 0.1])
     assert found["loss"].to_list() == pytest.approx([0.02, 0.1])
@@ -108,8 +108,8 @@ def test_gain_and_loss_say_how_many_seeds_each_has():
 
 def test_a_recipe_without_benchmarks_has_no_point():
     results = {"comparison": {"tuned": comparison()}, "forgetting": {"tuned": {"status": "not run"}}}
-    assert forgetting_tables.changes(results, ["tuned"]) == {}
-    assert forgetting_tables.points(results, {}, "base").is_empty()
+    assert target.compared(results, ["tuned"]) == {}
+    assert target.points(results, {}, "base").is_empty()
 
 
 def test_recipes_that_were_not_run_are_no_recipes_and_tuned_comes_first():
@@ -120,7 +120,7 @@ def test_recipes_that_were_not_run_are_no_recipes_and_tuned_comes_first():
 def grid(values):
     return {
         f"ablation-{share}-{loss}-{rank}-{seed}": {
-            "params": {"data_share": share, "loss": loss, "lora_rank": rank, "seed": seed},
+            "params": {"grid": "ablation", "data_share": share, "loss": loss, "lora_rank": rank, "seed": seed},
             "metrics": {"dev_mrr_best": value, "dev_separation": value / 2},
         }
         for (share, loss, rank, seed), value in values.items()
@@ -129,12 +129,13 @@ def grid(values):
 
 def test_the_ablation_shows_mean_and_spread_of_the_seeds_and_leaves_other_runs_out():
     cells = grid({(0.5, "triplet", 8, 1): 0.2, (0.5, "triplet", 8, 2): 0.4, (0.25, "infonce", 8, 1): 0.6})
-    training = cells | {"seed17": {}}
+    other = {"seed17": {"params": {"grid": "", "pairs": ["definition"]}}}
+    training = cells | other
     shown = training_tables.grid_rows(training)
     assert shown[0] == {"data": "25%", "loss": "infonce", "MRR, r = 8": "0.600", "separation, r = 8": "0.300"}
     assert shown[1]["MRR, r = 8"] == "0.300 ± 0.141"
     assert list(training_tables.on_books(training)) == ["seed17"]
-    assert training_tables.grid_rows({"seed17": {}}) == []
+    assert training_tables.grid_rows(other) == []
 
 
 def test_official_scores_are_those_of_the_ledger_and_stand_beside_ours():

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cardioembed_study import show
 from cardioembed_study.notes.recall import GROUPS, KS
 from cardioembed_study.show import label
 
-
-def note_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return patients, admissions, notes and pairs of the clinical study, a row a split; none where it was not run."""
-    kind = "generated notes" if record["params"].get("generated_notes") else "notes"
-    return [
-        {"split": split, **{kind if name == "notes" else name: n for name, n in counts.items()}}
-        for split, counts in record["counts"].get("splits", {}).items()
-    ]
-
-
 FORMS = {"published": "as published", "corrected": "query taken out", "other_patients": "other patients only"}
-TITLES = {
-    "query_in_pool": "query in the pool",
-    "row_split": "split by rows",
-    "one_hot_targets": "one-hot targets",
-}
-QUOTED = (
-    *("kind", "source", "patients", "notes", "ceiling", "pool_1", "pool_10", "rows", "rows_low", "rows_high"),
-    *("bm25_10", "best", "best_10", "labels", "labels_low", "labels_high", "runs", "steps"),
-)
 MEASURES = {
-    f"{form}_at_10_{group}": f"recall@10, {words}, {group}"
-    for group in ("seen", "unseen")
-    for form, words in (("corrected", "query taken out"), ("other_patients", "other patients only"))
-} | {"auroc_unseen": "macro-AUROC, unseen"}
+    "at_1": "recall@1, unseen",
+    "at_10": "recall@10, unseen",
+    "auroc": "macro-AUROC",
+    "auroc_unseen": "macro-AUROC, unseen",
+    "corrected_at_10_seen": "recall@10, query taken out, seen",
+    "corrected_at_10_unseen": "recall@10, query taken out, unseen",
+    "other_patients_at_10_seen": "recall@10, other patients only, seen",
+    "other_patients_at_10_unseen": "recall@10, other patients only, unseen",
+}
+STEPS = {  # mistake: its name, and what it is called switched on and switched off
+    "query_in_pool": ("query in the pool", "published", "corrected"),
+    "row_split": ("split by rows", "by rows", "by patients"),
+    "one_hot_targets": ("one-hot targets", "InfoNCE", "labels at work"),
+}
 ENDS = {"": "difference", "_low": "low", "_high": "high"}
+SINGLE = ("kind", "source", "patients", "notes", "ceiling", "bm25_10", "best", "best_10", "runs", "steps")
+QUOTED = (*SINGLE, "pool_1", "pool_10", *(f"{name}{end}" for name in ("rows", "labels") for end in ENDS))
+SIGNED = "+z.3f"  # no minus zero
 
 
 def kind(results: Mapping[str, Mapping]) -> str:
@@ -48,6 +43,44 @@ def run(results: Mapping[str, Mapping]) -> dict[str, Mapping]:
     return dict(sorted(done.items(), key=lambda item: order.get(item[0], len(order))))
 
 
+def by_code(results: Mapping[str, Mapping], model: str) -> tuple[Mapping[str, Mapping], Mapping[str, Mapping]]:
+    """Return what an encoder's record says of each code in the split by rows, and by patients; empty if it was not run."""
+    splits = dict(show.each(run(results), "auroc")).get(label(model), {})
+    by_rows, by_patients = (splits.get(split, {}).get("per_code", {}) for split in ("rows", "patients"))
+    return by_rows, by_patients
+
+
+def mistakes(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, dict[str, float]]]:
+    """Yield what the three mistakes of the published method change: mistake, encoder or loss, measure, and numbers.
+
+    The numbers are ``on``, with the mistake; ``off``, without it; ``difference``, the first less the second, with its
+    interval from ``low`` to ``high``. Recall is that of unseen patients. A record that was not run (``effects.all``) has none.
+    """
+    metrics = record["metrics"]
+    for model, groups in metrics.get("query_in_pool", {}).items():
+        for measure, m in groups.get("unseen", {}).items():
+            yield "query_in_pool", label(model), measure, turned(m)
+    for model, m in metrics.get("row_split", {}).items():
+        yield "row_split", label(model), "auroc", m | {"on": m["rows"], "off": m["patients"]}
+    for loss, measures in metrics.get("one_hot_targets", {}).items():
+        for measure, m in measures.items():
+            yield "one_hot_targets", loss, measure, turned(m)
+
+
+def turned(m: Mapping[str, float]) -> dict[str, float]:
+    """Return a difference the other way round, so that of the mending becomes that of the mistake."""
+    return {"on": m["off"], "off": m["on"], "difference": -m["difference"], "low": -m["high"], "high": -m["low"]}
+
+
+def note_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return patients, admissions, notes and pairs of the clinical study, a row a split; none where it was not run."""
+    notes = kind({"all": record})
+    return [
+        {"split": split} | {notes if name == "notes" else name: n for name, n in counts.items()}
+        for split, counts in record["counts"].get("splits", {}).items()
+    ]
+
+
 def reasons(results: Mapping[str, Mapping]) -> list[dict[str, str]]:
     """Return why a record was not run, a row a record."""
     return [{"model": m, "not run, because": r["reason"]} for m, r in results.items() if r["status"] == "not run"]
@@ -60,141 +93,109 @@ def recall_rows(results: Mapping[str, Mapping], group: str) -> list[dict[str, An
         results: model to its record ``mimic.<model>``.
         group: ``seen`` or ``unseen`` patients.
     """
-    rows = []
-    for model, record in run(results).items():
-        found = record["metrics"]["recall"].get(group, {})
-        for form, words in FORMS.items() if found else ():
-            one = found[form]
-            rows.append(
-                {
-                    f"{kind(results)}, {group} patients": label(model),
-                    "pool": words,
-                    **{f"@{k}": f"{100 * one[f'recall_at_{k}']:.1f}" for k in KS},
-                    "95 % of @10": f"{100 * one['recall_at_10_low']:.1f} to {100 * one['recall_at_10_high']:.1f}",
-                }
-            )
-    return rows
+    return [
+        {
+            f"{kind(results)}, {group} patients": model,
+            "pool": words,
+            **{f"@{k}": f"{100 * forms[form][f'recall_at_{k}']:.1f}" for k in KS},
+            "95 % of @10": show.interval(
+                100 * forms[form]["recall_at_10_low"], 100 * forms[form]["recall_at_10_high"], ".1f"
+            ),
+        }
+        for model, forms in show.each(run(results), "recall", group)
+        for form, words in FORMS.items()
+    ]
 
 
 def ceiling_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return what the published form allows at best and chance at least, a row a group of patients."""
-    done = run(results)
-    encoders = [r for r in done.values() if "auroc" in r["metrics"]]
-    if not encoders:
+    first = next((record for record in run(results).values() if "auroc" in record["metrics"]), None)
+    if first is None:
         return []
-    first = encoders[0]
     return [
         {
             kind(results): f"{group} patients",
             **{name: first["counts"][group][name] for name in ("queries", "candidates", "patients")},
-            "queries in their own pool": f"{100 * found['effective_k']:.1f} %",
-            **{f"ceiling @{k}": f"{100 * found['published'][f'ceiling_at_{k}']:.1f}" for k in KS[:2]},
-            **{f"chance @{k}": f"{100 * found['corrected'][f'random_at_{k}']:.2f}" for k in (1, 10)},
-            "same patient's notes in the pool": f"{found['same_patient_candidates']:.1f}",
+            "queries in their own pool": f"{100 * m['effective_k']:.1f} %",
+            **{f"ceiling @{k}": f"{100 * m['published'][f'ceiling_at_{k}']:.1f}" for k in KS[:2]},
+            **{f"chance @{k}": f"{100 * m['corrected'][f'random_at_{k}']:.2f}" for k in (1, 10)},
+            "same patient's notes in the pool": f"{m['same_patient_candidates']:.1f}",
         }
         for group in GROUPS
-        if (found := first["metrics"]["recall"].get(group))
+        if (m := first["metrics"]["recall"].get(group))
     ]
 
 
 def auroc_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return macro-AUROC of the most frequent codes, a row an encoder: as published, by patients, on unseen patients."""
-    rows = []
-    for model, record in run(results).items():
-        if found := record["metrics"].get("auroc"):
-            cells = {"by rows (published)": found["rows"], "by patients": found["patients"]}
-            cells["unseen patients"] = found["patients"].get("unseen", {})
-            shown = {name: _interval(c, "macro") if c else "none" for name, c in cells.items()}
-            rows.append({kind(results): label(model), **shown, "codes": len(found["patients"]["per_code"])})
-    return rows
+    return [
+        {
+            kind(results): model,
+            "by rows (published)": _with_interval(m["rows"], "macro"),
+            "by patients": _with_interval(m["patients"], "macro"),
+            "unseen patients": _with_interval(m["patients"].get("unseen"), "macro"),
+            "codes": len(m["patients"]["per_code"]),
+        }
+        for model, m in show.each(run(results), "auroc")
+    ]
 
 
 def code_rows(results: Mapping[str, Mapping], model: str) -> list[dict[str, Any]]:
     """Return the AUROC of each code for one encoder, that of most notes first."""
-    found = results[model]["metrics"]["auroc"] if model in run(results) else {}
-    codes = found["patients"]["per_code"].items() if found else ()
-    often = sorted(codes, key=lambda item: (-item[1]["notes"] if isinstance(item[1]["notes"], int) else 0, item[0]))
+    by_rows, by_patients = by_code(results, model)
+    often = {code: one["notes"] if isinstance(one["notes"], int) else 0 for code, one in by_patients.items()}
     return [
         {
             f"{kind(results)}, {label(model)}": code,
-            "notes": one["notes"],
-            "patients": one["patients"],
-            "by rows (published)": found["rows"]["per_code"].get(code, {}).get("auroc", "none"),
-            "by patients": one["auroc"],
+            "notes": by_patients[code]["notes"],
+            "patients": by_patients[code]["patients"],
+            "by rows (published)": by_rows.get(code, {}).get("auroc", "none"),
+            "by patients": by_patients[code]["auroc"],
         }
-        for code, one in often
+        for code in sorted(often, key=lambda code: (-often[code], code))
     ]
 
 
 def silhouette_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return the silhouettes by chapter and category and their difference, a row an encoder."""
+    columns = {"by chapter": "chapter", "by category": "category", "category less chapter": "delta"}
     return [
         {
-            kind(results): label(model),
-            **{f"by {name}": _interval(found[name], "silhouette", "+.3f") for name in ("chapter", "category")},
-            "category less chapter": _interval(found["delta"], "silhouette", "+.3f"),
-            "n": found["chapter"]["n"],
+            kind(results): model,
+            **{title: _with_interval(m[key], "silhouette", "+.3f") for title, key in columns.items()},
+            "n": m["chapter"]["n"],
         }
-        for model, record in run(results).items()
-        if (found := record["metrics"].get("silhouette"))
+        for model, m in show.each(run(results), "silhouette")
     ]
 
 
-def effect_rows(record: Mapping[str, Any], group: str = "unseen") -> list[dict[str, Any]]:
-    """Return the sizes of the three method effects, a row an effect and encoder.
-
-    Args:
-        record: ``effects.all``.
-        group: patients whose recall@10 is shown.
-    """
-    if record["status"] != "run":
-        return []
-    notes = "generated notes" if record["params"].get("generated_notes") else "notes"
-    found = record["metrics"]
-    lines = [
-        (TITLES["query_in_pool"], model, f"recall@{k}, {group}", "published", "corrected", (m["off"], m["on"]), m, -1)
-        for model, groups in found["query_in_pool"].items()
-        for k in (1, 10)
-        if (m := groups.get(group, {}).get(f"at_{k}"))
-    ]
-    lines += [
-        (TITLES["row_split"], model, "macro-AUROC", "by rows", "by patients", (m["rows"], m["patients"]), m, 1)
-        for model, m in found["row_split"].items()
-    ]
-    lines += [
-        (TITLES["one_hot_targets"], loss, MEASURES[measure], "InfoNCE", "labels at work", (m["off"], m["on"]), m, -1)
-        for loss, measures in found["one_hot_targets"].items()
-        for measure, m in measures.items()
-    ]
+def effect_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the sizes of the three method effects (``effects.all``), a row an effect and encoder; unseen patients."""
     return [
         {
-            f"effect, {notes}": title,
-            "encoder or loss": label(who),
-            "measure": what,
-            "switched on": f"{values[0]:.3f} ({on})",
-            "switched off": f"{values[1]:.3f} ({off})",
-            "difference": _signed(sign * m["difference"]),
-            "95 %": " to ".join(map(_signed, sorted((sign * m["low"], sign * m["high"])))),
+            f"effect, {kind({'all': record})}": STEPS[mistake][0],
+            "encoder or loss": who,
+            "measure": MEASURES[measure],
+            "switched on": f"{m['on']:.3f} ({STEPS[mistake][1]})",
+            "switched off": f"{m['off']:.3f} ({STEPS[mistake][2]})",
+            **_change(m),
         }
-        for title, who, what, on, off, values, m, sign in lines
+        for mistake, who, measure, m in mistakes(record)
+        if measure in MEASURES
     ]
 
 
 def other_loss_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what another loss gives in the place of InfoNCE, a row a measure: no switch of the published method."""
-    if record["status"] != "run":
-        return []
-    notes = "generated notes" if record["params"].get("generated_notes") else "notes"
     return [
         {
-            f"loss, {notes}": loss,
+            f"loss, {kind({'all': record})}": loss,
             "measure": MEASURES[measure],
             "this loss": m["on"],
             "InfoNCE": m["off"],
-            "difference": _signed(m["difference"]),
-            "95 %": f"{_signed(m['low'])} to {_signed(m['high'])}",
+            **_change(m),
         }
-        for loss, measures in record["metrics"]["other_loss"].items()
+        for loss, measures in record["metrics"].get("other_loss", {}).items()
         for measure, m in measures.items()
     ]
 
@@ -234,30 +235,32 @@ def numbers(
         training: ``train.<run>``.
         base: whose effects are quoted.
     """
-    found: dict[str, Any] = dict.fromkeys((f"notes_{name}" for name in QUOTED), "not run")
-    if effects["status"] != "run":
-        return found | {"notes_kind": "none"}
-    counts, ceiling = effects["counts"], results[base]["metrics"]["recall"]["unseen"]["published"]["ceiling_at_1"]
-    found |= {f"notes_{name}": f"{counts[name]:,}" for name in ("patients", "notes")}
-    found |= {"notes_kind": kind(results), "notes_source": record["params"]["source"]}
-    found["notes_ceiling"] = f"{100 * ceiling:.1f}"
-    pool, rows = (effects["metrics"][name][base] for name in ("query_in_pool", "row_split"))
-    found |= {f"notes_pool_{k}": f"{100 * pool['unseen'][f'at_{k}']['difference']:.1f}" for k in (1, 10)}
-    found |= {f"notes_rows{end}": f"{rows[name]:+.3f}" for end, name in ENDS.items()}
-    tens = {m: 100 * r["metrics"]["recall"]["unseen"]["corrected"]["recall_at_10"] for m, r in run(results).items()}
-    found["notes_bm25_10"], best = f"{tens.pop('bm25'):.1f}", max(tens, key=tens.__getitem__)
-    found |= {"notes_best": label(best), "notes_best_10": f"{tens[best]:.1f}"}
-    if labels := effects["metrics"]["one_hot_targets"].get("soft_chapter", {}).get("corrected_at_10_unseen"):
-        found |= {f"notes_labels{end}": f"{100 * labels[name]:+.1f}" for end, name in ENDS.items()}
-        runs = counts["runs"]["soft_chapter"]
-        steps = ", ".join(str(n) for n in sorted({training[name]["counts"]["steps"] for name in runs}))
-        found |= {"notes_runs": "one run" if len(runs) == 1 else f"{len(runs)} runs", "notes_steps": steps}
-    return found
+    quoted: dict[str, Any] = dict.fromkeys(QUOTED, "not run") | {"kind": "none"}
+    if effects["status"] == "run":
+        counts, m = effects["counts"], effects["metrics"]
+        recall = {model: r["metrics"]["recall"]["unseen"] for model, r in run(results).items()}
+        pool, rows = m["query_in_pool"][base]["unseen"], m["row_split"][base]
+        tens = {model: 100 * forms["corrected"]["recall_at_10"] for model, forms in recall.items()}
+        bm25 = tens.pop("bm25")
+        best = max(tens, key=tens.__getitem__)
+        quoted |= {"kind": kind(results), "source": record["params"]["source"]}
+        quoted |= {name: f"{counts[name]:,}" for name in ("patients", "notes")}
+        quoted["ceiling"] = f"{100 * recall[base]['published']['ceiling_at_1']:.1f}"
+        quoted |= {f"pool_{k}": f"{100 * pool[f'at_{k}']['difference']:.1f}" for k in (1, 10)}
+        quoted |= {f"rows{end}": f"{rows[name]:+.3f}" for end, name in ENDS.items()}
+        quoted |= {"bm25_10": f"{bm25:.1f}", "best": label(best), "best_10": f"{tens[best]:.1f}"}
+        if labels := m["one_hot_targets"].get("soft_chapter", {}).get("corrected_at_10_unseen"):
+            runs = counts["runs"]["soft_chapter"]
+            steps = sorted({training[name]["counts"]["steps"] for name in runs})
+            quoted |= {f"labels{end}": f"{100 * labels[name]:+.1f}" for end, name in ENDS.items()}
+            quoted["runs"] = "one run" if len(runs) == 1 else f"{len(runs)} runs"
+            quoted["steps"] = ", ".join(map(str, steps))
+    return {f"notes_{name}": value for name, value in quoted.items()}
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 3) + 0.0:+.3f}"  # + 0.0: no minus zero
+def _change(m: Mapping[str, float]) -> dict[str, str]:
+    return {"difference": f"{m['difference']:{SIGNED}}", "95 %": show.interval(m["low"], m["high"], SIGNED)}
 
 
-def _interval(found: Mapping[str, float], name: str, form: str = ".3f") -> str:
-    return f"{found[name]:{form}} ({found['low']:{form}} to {found['high']:{form}})"
+def _with_interval(m: Mapping[str, float] | None, name: str, form: str = ".3f") -> str:
+    return f"{m[name]:{form}} ({show.interval(m['low'], m['high'], form)})" if m else "none"

@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import polars as pl
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,10 +20,12 @@ def preparation_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     The notes are random words in MIMIC-III's tables; busy cores make times longer.
     """
-    whole, tenth = record["metrics"]["prepare"], record["metrics"]["tenth"]
-    lines = [("mimic.prepare, full size", record["counts"]["notes_read"], whole)]
-    names = {"prepare": "mimic.prepare, a tenth", "pandas": "pandas, a tenth"}
-    lines += [(words, record["counts"]["notes_read"] // 10, tenth[name]) for name, words in names.items()]
+    n, tenth = record["counts"]["notes_read"], record["metrics"]["tenth"]
+    lines = [
+        ("mimic.prepare, full size", n, record["metrics"]["prepare"]),
+        ("mimic.prepare, a tenth", n // 10, tenth["prepare"]),
+        ("pandas, a tenth", n // 10, tenth["pandas"]),
+    ]
     return [
         {
             "generated tables": name,
@@ -62,13 +63,9 @@ def published(ledger: Mapping[str, Any]) -> pl.DataFrame:
         "latency_ms": ("speed", "latency_mean"),
         "memory_gb": ("speed", "memory"),
     }
-    models = [
-        key.split("speed.")[1].removesuffix(".memory")
-        for key in ledger
-        if re.match(r"comparative\.speed\..*\.memory$", key)
-    ]
+    models = [m[1] for key in ledger if (m := re.fullmatch(r"comparative\.speed\.(.*)\.memory", key))]
     rows = [
-        {"model": m} | {k: ledger[f"comparative.{t}.{m}.{metric}"].value for k, (t, metric) in places.items()}
+        {"model": m} | {column: ledger[f"comparative.{table}.{m}.{of}"].value for column, (table, of) in places.items()}
         for m in models
     ]
     return pl.DataFrame(rows)
@@ -85,23 +82,13 @@ def speed_points(
         ledger: of claims.
         models: the base, then the runs shown; a merged adapter costs what the base costs.
     """
-    theirs = (
-        published(ledger)
-        .select("model", "latency_ms", "separation")
-        .with_columns(machine=pl.lit("as published (one GPU)"), published=pl.lit(True))
-    )
+    theirs = published(ledger).select("model", "latency_ms", "separation")
+    theirs = theirs.with_columns(machine=pl.lit("as published (one GPU)"), published=pl.lit(True))
     latency = next(m["latency_ms"] for m in record["metrics"].values() if m["model"] == models[0])
-    ours = [
-        {
-            "model": m,
-            "latency_ms": latency,
-            "separation": similarity[m]["metrics"]["separation"]["separation"],
-            "machine": f"measured here ({record['device']})",
-            "published": False,
-        }
-        for m in models
-    ]
-    return pl.concat([theirs, pl.DataFrame(ours)])
+    scores = [similarity[m]["metrics"]["separation"]["separation"] for m in models]
+    ours = pl.DataFrame({"model": models, "latency_ms": latency, "separation": scores})
+    machine = pl.lit(f"measured here ({record['device']})")
+    return pl.concat([theirs, ours.with_columns(machine=machine, published=pl.lit(False))])
 
 
 def latency(record: Mapping) -> tuple[Figure, pl.DataFrame]:
@@ -122,11 +109,11 @@ def memory_against_parameters(record: Mapping, published: pl.DataFrame | None = 
         record: of ``benchmarks/encode.py``.
         published: columns ``model``, ``parameters`` (millions), ``memory_gb``.
     """
-    rows = [
-        {"model": name, "parameters": m["parameters"] / 1e6, "memory_gb": m["peak_gb"], "published": False}
-        for name, m in record["metrics"].items()
-    ]
-    drawn = _joined(rows, published)
+    rows = [(name, m["parameters"] / 1e6, m["peak_gb"], False) for name, m in record["metrics"].items()]
+    drawn = pl.DataFrame(rows, schema=["model", "parameters", "memory_gb", "published"], orient="row")
+    if published is not None:
+        theirs = published.with_columns(published=pl.lit(True)).select(drawn.columns)
+        drawn = pl.concat([drawn, theirs], how="vertical_relaxed")
     with show.canvas(figsize=(7.2, 5.2)) as (fig, ax):
         ends = np.array([drawn["parameters"].min() / 1.5, drawn["parameters"].max() * 1.5])
         for size, dash in ((4, "-"), (2, ":")):
@@ -168,27 +155,31 @@ def latency_against_separation(points: pl.DataFrame) -> tuple[Figure, pl.DataFra
         points: columns ``model``, ``latency_ms``, ``separation``, ``machine`` (of the latency), ``published`` (of the
             separation: from the ledger, or measured here).
     """
-    parts = dict(iter(points.group_by("machine", "published", maintain_order=True)))
-    best = {key: pareto(part.select("model", "latency_ms", "separation").rows()) for key, part in parts.items()}
-    on_line = [r["model"] in best[r["machine"], r["published"]] for r in points.iter_rows(named=True)]
-    drawn = points.with_columns(pl.Series("pareto", on_line, dtype=pl.Boolean))
-    machines = drawn["machine"].unique(maintain_order=True).to_list()
-    with show.canvas(1, len(machines), figsize=(4.6 * len(machines) + 1.2, 4.2), sharey=True) as (fig, axes):
-        for ax, machine in zip(np.atleast_1d(axes), machines, strict=True):
+    parts = points.group_by("machine", "published", maintain_order=True)
+    best = {key: pareto(part.select("model", "latency_ms", "separation").rows()) for key, part in parts}
+    on_line = [name in best[place, known] for name, place, known in points["model", "machine", "published"].rows()]
+    drawn = points.with_columns(pareto=pl.Series(on_line, dtype=pl.Boolean))
+    machines = drawn["machine"].unique(maintain_order=True)
+    size = (4.6 * len(machines) + 1.2, 4.2)
+    with show.canvas(1, len(machines), figsize=size, sharey=True, squeeze=False) as (fig, (axes,)):
+        panels = dict(zip(machines, axes, strict=True))
+        marks = {}
+        for machine, ax in panels.items():
             part = drawn.filter(machine=machine)
             _points(ax, part, "latency_ms", "separation")
-            for published in (True, False):
-                line = part.filter(pl.col("pareto") & (pl.col("published") == published)).sort("latency_ms")
-                style = {"color": "grey" if published else sns.color_palette("colorblind")[0], "lw": 1, "ls": "--"}
+            for published, colour in ((True, "grey"), (False, show.COLOURS[0])):
+                line = part.filter(pareto=True, published=published).sort("latency_ms")
                 name = "no other is faster and better" if len(line) else None
-                ax.step(line["latency_ms"], line["separation"], where="post", zorder=1, label=name, **style)
+                style = {"where": "post", "color": colour, "lw": 1, "ls": "--", "zorder": 1}
+                ax.step(line["latency_ms"], line["separation"], label=name, **style)
             ax.set(xscale="log", title=machine, xlabel="ms a text")
             ax.margins(0.15)
             _plain_ticks(ax, "x")
-        np.atleast_1d(axes)[0].set_ylabel("separation (difference of mean cosines)")
-        shown = {text: mark for ax in np.atleast_1d(axes) for mark, text in show.legend_entries(ax)}
-        fig.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown), frameon=False)
-        for ax, machine in zip(np.atleast_1d(axes), machines, strict=True):
+            handles, texts = ax.get_legend_handles_labels()
+            marks |= dict(zip(texts, handles, strict=True))
+        axes[0].set_ylabel("separation (difference of mean cosines)")
+        fig.legend(marks.values(), marks, loc="outside lower center", ncols=len(marks), frameon=False)
+        for machine, ax in panels.items():
             show.names(ax, drawn.filter(machine=machine), "latency_ms", "separation")
     return fig, drawn
 
@@ -196,14 +187,13 @@ def latency_against_separation(points: pl.DataFrame) -> tuple[Figure, pl.DataFra
 def _speed(record: Mapping, key: str, far: str, name: str) -> tuple[Figure, pl.DataFrame]:
     """Return a line an arm on a logarithmic axis, from the value to a farther one; random weights are hollow."""
     arms = dict(sorted(record["metrics"].items(), key=lambda item: item[1][key], reverse=key == far))
-    columns = {"model": list(arms), key: [m[key] for m in arms.values()], far: [m[far] for m in arms.values()]}
-    drawn = pl.DataFrame(columns | {"random_weights": [m["random_weights"] for m in arms.values()]})
-    palette = sns.color_palette("colorblind")
+    columns = dict.fromkeys((key, far, "random_weights"))
+    drawn = pl.DataFrame([{"model": arm} | {c: m[c] for c in columns} for arm, m in arms.items()])
     machine = f"{record['device']}, {record['counts']['threads']} threads"
     machine += ", busy with other work" if record["params"]["contended"] else ""
     with show.canvas(figsize=(7.2, 0.36 * len(arms) + 1.3)) as (fig, ax):
         for y, m in enumerate(arms.values()):
-            colour = "dimgrey" if m["random_weights"] else palette[1] if m["adapter"] else palette[0]
+            colour = "dimgrey" if m["random_weights"] else show.COLOURS[1 if m["adapter"] else 0]
             if far != key:
                 ax.plot([m[key], m[far]], [y, y], color=colour, lw=1.2, marker="|", ms=9, markevery=[1])
             ax.plot(m[key], y, "o", ms=7, color=colour, mfc="white" if m["random_weights"] else colour)
@@ -211,27 +201,16 @@ def _speed(record: Mapping, key: str, far: str, name: str) -> tuple[Figure, pl.D
             ax.annotate(f"{m[key]:.3g}", end, (9, 0), textcoords="offset points", va="center", fontsize=9)
         ax.set_yticks(range(len(arms)), drawn["model"])
         ax.set(xscale="log", xlabel=f"{name}\nhollow: that shape with random weights\n{machine}")
-        ax.set_xlim(0.7 * drawn[key].min(), 2 * drawn[far].max())
-        ax.set_ylim(len(arms) - 0.5, -0.5)
+        ax.set(xlim=(0.7 * drawn[key].min(), 2 * drawn[far].max()), ylim=(len(arms) - 0.5, -0.5))
         _plain_ticks(ax, "x")
     return fig, drawn
 
 
-def _joined(rows: Sequence[Mapping], published: pl.DataFrame | None) -> pl.DataFrame:
-    """Return our points and, below them, the published ones."""
-    ours = pl.DataFrame(list(rows))
-    if published is None:
-        return ours
-    return pl.concat(
-        [ours, published.with_columns(published=pl.lit(True)).select(ours.columns)], how="vertical_relaxed"
-    )
-
-
 def _points(ax: Axes, points: pl.DataFrame, x: str, y: str) -> None:
     """Draw ours filled and the published grey and hollow."""
-    blue = sns.color_palette("colorblind")[0]
+    blue = show.COLOURS[0]
     for published, name, face, edge in ((False, "measured here", blue, blue), (True, "published", "white", "grey")):
-        part = points.filter(pl.col("published") == published)
+        part = points.filter(published=published)
         if len(part):
             ax.scatter(part[x], part[y], s=34, facecolor=face, edgecolor=edge, linewidth=1.4, label=name, zorder=3)
 

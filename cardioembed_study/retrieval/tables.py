@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from cardioembed_study import show
 from cardioembed_study.show import label, ordered
 
@@ -17,49 +19,22 @@ TASKS = {
     "medquad_questions": "MedQuAD cardiology questions (unseen domain)",
 }
 TOP_KS = (1, 5, 10, 20, 50, 100)
-
-
-def numbers(
-    corpus: Mapping[str, Any], retrieval: Mapping[str, Mapping], comparison: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return every number that the book quotes in its text, by the name under which the pages ask for it."""
-    profile, base = comparison["params"]["profile"], comparison["params"]["base"]
-    found: dict[str, Any] = {"profile": profile, "base": base, "runs": len(comparison["params"]["runs"])}
-    found |= {"passages": corpus["counts"]["passages"], "leaks": corpus["counts"]["leaks_removed"]}
-    found |= {f"{key}_removed": corpus["counts"][key] for key in ("exact_duplicates", "near_duplicates")}
-    for name, m in comparison["metrics"].items():
-        found |= {f"{name}_{key}": value for key, value in m.items()} | {
-            f"{name}_verdict": verdict(m["low"], m["high"])
-        }
-    for name, counts in retrieval[base]["counts"].items():
-        found |= {f"{name}_queries": counts["queries"], f"{name}_candidates": counts["candidates"]}
-        found |= {f"{name}_{floor}_mrr": retrieval[floor]["metrics"][name]["mrr"] for floor in show.FLOORS}
-    return found
+QUESTIONS = {"to the anchor than the contradiction is": "probe", "to the anchor than to the contradiction": "choice"}
 
 
 def retrieval_rows(results: Mapping[str, Mapping], task: str) -> list[dict[str, Any]]:
     """Return one task's metrics, a row a model, floors first; MRR with its 95 % interval."""
-    rows = []
-    for model in show.ordered(results):
-        m = results[model]["metrics"][task]
-        interval = f"{m['mrr_low']:.3f} to {m['mrr_high']:.3f}"
-        cosine = (
-            f"{m['mean_positive_cosine']:.3f} ± {m['sd_positive_cosine']:.3f}"
-            if "mean_positive_cosine" in m
-            else "none"
-        )
-        scores = {f"Acc@{k}": m[f"acc_at_{k}"] for k in TOP_KS}
-        rows.append(
-            {
-                "model": show.label(model),
-                **scores,
-                "MRR": m["mrr"],
-                "MRR, 95 %": interval,
-                "nDCG@10": m["ndcg_at_10"],
-                "cosine": cosine,
-            }
-        )
-    return rows
+    return [
+        {
+            "model": model,
+            **{f"Acc@{k}": m[f"acc_at_{k}"] for k in TOP_KS},
+            "MRR": m["mrr"],
+            "MRR, 95 %": show.interval(m["mrr_low"], m["mrr_high"]),
+            "nDCG@10": m["ndcg_at_10"],
+            "cosine": _cosine(m),
+        }
+        for model, m in show.each(ordered(results), task)
+    ]
 
 
 def verdict(low: float, high: float) -> str:
@@ -76,14 +51,13 @@ def headline_rows(
 ) -> list[dict[str, Any]]:
     """Return MRR on every task, a row a model, the runs of one recipe as one: what the first page shows."""
     (base,) = {record["params"]["base"] for record in comparisons.values()}
-    rows = [
-        {"model": show.label(model), **{TASKS.get(t, t): m["mrr"] for t, m in results[model]["metrics"].items()}}
-        for model in (*show.FLOORS, base)
-    ]
+    lines = [(label(model), results[model]["metrics"], "mrr") for model in (*show.FLOORS, base)]
     for recipe, runs in recipes.items():
-        found = {TASKS.get(t, t): m["tuned_mrr"] for t, m in comparisons[recipe]["metrics"].items()}
-        rows.append({"model": f"{recipe}, mean of {len(runs)} seeds", **found})
-    return rows
+        lines.append((f"{recipe}, mean of {len(runs)} seeds", comparisons[recipe]["metrics"], "tuned_mrr"))
+    return [
+        {"model": model, **{TASKS.get(task, task): m[score] for task, m in metrics.items()}}
+        for model, metrics, score in lines
+    ]
 
 
 def gain_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -94,50 +68,76 @@ def gain_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
             "queries": comparison["counts"][task],
             "base MRR": m["base_mrr"],
             "tuned MRR": m["tuned_mrr"],
-            "difference": f"{m['difference']:+.3f}",
-            "95 % interval": f"{m['low']:+.3f} to {m['high']:+.3f}",
-            "p (Holm)": p_value(m["p_holm"]),
-            "worst and best seed": f"{m['worst_seed']:+.3f}, {m['best_seed']:+.3f}",
+            **show.change(m),
         }
         for task, m in comparison["metrics"].items()
     ]
 
 
-def p_value(value: float) -> str:
-    """Return a p-value as tables show it."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-QUESTIONS = {"to the anchor than the contradiction is": "probe", "to the anchor than to the contradiction": "choice"}
-
-
 def probe_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return the minimal pairs' accuracy by category, two rows a model, one for each question asked (``similarity``)."""
-    rows = []
-    for question, metric in QUESTIONS.items():
-        for model in ordered(results):
-            found = results[model]["metrics"][metric]
-            whole = found["all"]
-            rows.append(
-                {"is the paraphrase closer": question, "model": label(model)}
-                | {name: one["accuracy"] for name, one in found.items()}
-                | {"all, 95 %": f"{whole['low']:.3f} to {whole['high']:.3f}"}
-            )
-    return rows
+    return [
+        {
+            "is the paraphrase closer": question,
+            "model": model,
+            **{category: one["accuracy"] for category, one in answers.items()},
+            "all, 95 %": show.interval(answers["all"]["low"], answers["all"]["high"]),
+        }
+        for question, metric in QUESTIONS.items()
+        for model, answers in show.each(ordered(results), metric)
+    ]
 
 
 def separation_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return mean cosines of similar, negated and different pairs, and the separation score, a row a model."""
-    rows = []
-    for model in ordered(results):
-        m = results[model]["metrics"]["separation"]
-        rows.append(
-            {
-                "model": label(model),
-                **{kind: m[kind] for kind in ("similar", "negated", "different")},
-                "separation": m["separation"],
-                "separation, 95 %": f"{m['separation_low']:.3f} to {m['separation_high']:.3f}",
-                "similar less negated": m["negated_gap"],
-            }
-        )
-    return rows
+    return [
+        {
+            "model": model,
+            **{kind: m[kind] for kind in ("similar", "negated", "different", "separation")},
+            "separation, 95 %": show.interval(m["separation_low"], m["separation_high"]),
+            "similar less negated": m["negated_gap"],
+        }
+        for model, m in show.each(ordered(results), "separation")
+    ]
+
+
+def numbers(
+    corpus: Mapping[str, Any],
+    retrieval: Mapping[str, Mapping],
+    comparison: Mapping[str, Any],
+    similarity: Mapping[str, Mapping],
+    recipes: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Return the numbers of corpus, retrieval and probe that the book quotes, by the name under which its pages ask for them.
+
+    Args:
+        corpus: record of 01.
+        retrieval: model to its record of 03.
+        comparison: the record of 03 on the recipe ``tuned``.
+        similarity: model to its record of 03.
+        recipes: recipe to the names of its runs.
+    """
+    profile, base = comparison["params"]["profile"], comparison["params"]["base"]
+    quoted: dict[str, Any] = {"profile": profile, "base": base, "runs": len(comparison["params"]["runs"])}
+    quoted |= {"passages": corpus["counts"]["passages"], "leaks": corpus["counts"]["leaks_removed"]}
+    quoted |= {f"{key}_removed": corpus["counts"][key] for key in ("exact_duplicates", "near_duplicates")}
+    for task, m in comparison["metrics"].items():
+        quoted |= {f"{task}_{key}": value for key, value in m.items()}
+        quoted[f"{task}_verdict"] = verdict(m["low"], m["high"])
+    for task, counts in retrieval[base]["counts"].items():
+        quoted |= {f"{task}_queries": counts["queries"], f"{task}_candidates": counts["candidates"]}
+        quoted |= {f"{task}_{floor}_mrr": retrieval[floor]["metrics"][task]["mrr"] for floor in show.FLOORS}
+    quoted["probe_items"] = similarity[base]["counts"]["all"]
+    for metric in QUESTIONS.values():
+        right = {model: record["metrics"][metric]["all"]["accuracy"] for model, record in similarity.items()}
+        quoted |= {f"{metric}_base": right[base], f"{metric}_tfidf": right["tfidf"]}
+        means = {recipe: np.mean([right[run] for run in runs]) for recipe, runs in recipes.items()}
+        quoted |= {f"{metric}_{recipe}": float(mean) for recipe, mean in means.items()}
+    return quoted
+
+
+def _cosine(m: Mapping[str, float]) -> str:
+    """Return mean and spread of the right answers' cosines; words alone have none."""
+    if "mean_positive_cosine" not in m:
+        return "none"
+    return f"{m['mean_positive_cosine']:.3f} ± {m['sd_positive_cosine']:.3f}"

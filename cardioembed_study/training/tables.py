@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+GRID = "ablation"  # the profile's grid that the study's ablation is
+NAMES = ("run", "recipe", "grid", "precision_used")  # parameters that say nothing of how a run was trained
+
 
 def run_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return what each training run was and cost, a row a run."""
@@ -29,26 +32,18 @@ def run_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
 
 def tried_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return every run with what sets it apart from the first, and its dev scores, whole and merged; best first."""
-    plain = next(iter(training.values()))["params"]
+    first = next(iter(training.values()))["params"]
     rows = []
     for run, record in training.items():
-        own = {
-            k: v
-            for k, v in record["params"].items()
-            if v != plain[k] and k not in ("run", "recipe", "grid", "precision_used")
-        }
-        merged = record["metrics"]["dev_mrr_merged"]
-        gain = record["metrics"]["dev_mrr_best"] - record["metrics"]["dev_mrr_base"]
+        own = {k: v for k, v in record["params"].items() if v != first[k] and k not in NAMES}
         changed = "; ".join(f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in own.items())
-        shown = {"merged at 0.5": merged["0.5"]} if "0.5" in merged else {}
+        m = record["metrics"]
+        gain = m["dev_mrr_best"] - m["dev_mrr_base"]
+        merged = {"merged at 0.5": m["dev_mrr_merged"]["0.5"]} if "0.5" in m["dev_mrr_merged"] else {}
         rows.append(
-            {"run": run, "differs in": changed or "nothing", "dev MRR": record["metrics"]["dev_mrr_best"], "gain": gain}
-            | shown
+            {"run": run, "differs in": changed or "nothing", "dev MRR": m["dev_mrr_best"], "gain": gain} | merged
         )
     return sorted(rows, key=lambda row: -row["dev MRR"])
-
-
-GRID = "ablation"  # the profile's grid that the study's ablation is
 
 
 def on_books(training: Mapping[str, Mapping]) -> dict[str, Mapping]:
@@ -82,16 +77,15 @@ def grid_cells(training: Mapping[str, Mapping], metric: str) -> list[dict[str, A
 
 def grid_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return the ablation as the study prints it: share and loss a row, ranks in columns, mean ± sd over the seeds."""
-    found = [
-        {"shown": shown, **cell}
-        for metric, shown in (("dev_mrr_best", "MRR"), ("dev_separation", "separation"))
-        for cell in grid_cells(training, metric)
+    rows: dict[tuple, dict[str, list[float]]] = {}
+    for metric, name in (("dev_mrr_best", "MRR"), ("dev_separation", "separation")):
+        for cell in sorted(grid_cells(training, metric), key=lambda c: (c["share"], c["loss"], c["rank"])):
+            columns = rows.setdefault((cell["share"], cell["loss"]), {})
+            columns.setdefault(f"{name}, r = {cell['rank']}", []).append(cell["value"])
+    return [
+        {"data": f"{share:.0%}", "loss": loss} | {name: _spread(values) for name, values in columns.items()}
+        for (share, loss), columns in rows.items()
     ]
-    rows: dict[tuple, dict[str, Any]] = {}
-    for cell in sorted(found, key=lambda c: (c["share"], c["loss"], c["shown"], c["rank"])):
-        row = rows.setdefault((cell["share"], cell["loss"]), {"data": f"{cell['share']:.0%}", "loss": cell["loss"]})
-        row.setdefault(f"{cell['shown']}, r = {cell['rank']}", []).append(cell["value"])
-    return [{k: _spread(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows.values()]
 
 
 def _spread(values: Sequence[float]) -> str:
