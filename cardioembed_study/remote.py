@@ -13,28 +13,24 @@ import ipaddress
 import json
 import os
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
 import requests
 from pydantic import BaseModel, FailFast, FiniteFloat, ValidationError
 from tqdm import tqdm
-from urllib3.exceptions import InvalidHeader
+from urllib3.exceptions import InvalidHeader, MaxRetryError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from cardioembed_lib import encoder, files
 
 SENDABLE = ("open", "registered")  # a manifest's ``access``; no other text is ever sent
 AGAIN = (429, 500, 502, 503, 504)  # answers that another try may change
-BROKEN = (
-    *(requests.ConnectionError, requests.Timeout),
-    *(requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError),
-)
 CONNECT_SECONDS = 10.0
 PATIENCE = 600.0  # seconds; where a service asks for a longer wait, the reader starts again: nothing sleeps so long
 ECHO = 12  # letters and digits in a row that a service's message may not share with a text, if it is to be shown
@@ -61,7 +57,7 @@ class Remote:
         batch: texts a request, lost if killed; another size asks for all vectors again.
         tries: requests made for one batch before giving up.
         timeout: seconds that the service may be silent.
-        pause: seconds before the second try; doubled before each further one.
+        pause: seconds; the second try follows at once, the third after twice the pause, each further one after twice that.
 
     Raises:
         ValueError: the address is none, or would show a secret in error messages or send the key unencrypted; or a number
@@ -226,40 +222,59 @@ def _sign(request: requests.PreparedRequest, key: str) -> requests.PreparedReque
     return request
 
 
+class _Retries(Retry):
+    """urllib3's retries, which say on a bar what they wait for, and end where a service asks for more than ``PATIENCE``."""
+
+    RETRY_AFTER_STATUS_CODES = frozenset()  # only ``AGAIN`` is asked again, also where a refusal has the header
+    bar: tqdm
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        try:
+            return super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # "soon"; a year that no clock shows
+            return None
+
+    def increment(self, *request: Any, response: BaseHTTPResponse | None = None, **problem: Any) -> Self:
+        retries = super().increment(*request, response=response, **problem)
+        retries.bar = self.bar
+        wait = (response and retries.get_retry_after(response)) or retries.get_backoff_time()
+        if wait > PATIENCE:
+            raise MaxRetryError(None, "")  # as if no try were left
+        said = f"answered {response.status}" if response else f"gave no answer ({type(problem['error']).__name__})"
+        self.bar.set_postfix_str(f"{said}; waiting {wait:.0f} s")
+        return retries
+
+
 def _ask(session: requests.Session, remote: Remote, texts: Sequence[str], state: str, bar: tqdm) -> bytes:
-    """Return the body of the service's good answer, asking again as long as that may help."""
+    """Return the body of the service's good answer; urllib3 asks again as long as that may help."""
     question = {"model": remote.model, "input": list(texts), "encoding_format": "float"}
     limits = (min(CONNECT_SECONDS, remote.timeout), remote.timeout)
-    for attempt in range(remote.tries):
-        wait = min(remote.pause * 2**attempt, PATIENCE)
-        try:
-            reply = session.post(remote.address, json=question, timeout=limits, allow_redirects=False)
-        except BROKEN as error:
-            problem = f"gave no answer ({type(error).__name__})"
-        else:
-            if reply.status_code == 200:
-                return reply.content
-            problem = f"answered {reply.status_code}{_said(reply, texts, _secret(remote))}"
-            if reply.status_code not in AGAIN:
-                advice = ADVICE.get(reply.status_code, OTHERWISE)
-                raise ValueError(f"{remote.address} {problem}; {advice}; {state}")
-            wait = max(wait, _asked_wait(reply))
-        if wait > PATIENCE or attempt + 1 == remote.tries:
-            break
-        bar.set_postfix_str(f"{problem}; waiting {wait:.0f} s")
-        time.sleep(wait)
-    more = f" and asks for {wait:.0f} s of patience" if wait > PATIENCE else ""
-    raise OSError(
-        f"{remote.address} {problem}{more} ({attempt + 1} tries); {state}; run again later to go on from there"
-    )
-
-
-def _asked_wait(reply: requests.Response) -> float:
-    """Return the seconds that a service asks to be left alone, 0 if it does not say."""
+    retries = _Retries(remote.tries - 1, allowed_methods=None, status_forcelist=AGAIN, raise_on_status=False)
+    retries.bar, retries.backoff_factor, retries.backoff_max = bar, remote.pause, PATIENCE
     try:
-        return Retry().parse_retry_after(reply.headers.get("Retry-After", ""))
-    except (InvalidHeader, ValueError, OverflowError):  # "soon"; a year that no clock shows
-        return 0.0
+        while True:
+            session.get_adapter(remote.address).max_retries = retries
+            reply = session.post(remote.address, json=question, timeout=limits, allow_redirects=False, stream=True)
+            try:
+                body = reply.content
+                break
+            except requests.RequestException as error:  # what breaks off after the headers counts as a try as well
+                retries = reply.raw.retries.increment(error=error)
+                retries.sleep()
+    except (requests.RequestException, MaxRetryError) as error:
+        reason = getattr(error, "reason", getattr(error.args[0], "reason", error))
+        problem, tries = f"gave no answer ({type(reason).__name__})", remote.tries
+    else:
+        if reply.status_code == 200:
+            return body
+        problem = f"answered {reply.status_code}{_said(reply, texts, _secret(remote))}"
+        if reply.status_code not in AGAIN:
+            advice = ADVICE.get(reply.status_code, OTHERWISE)
+            raise ValueError(f"{remote.address} {problem}; {advice}; {state}")
+        tries = len(reply.raw.retries.history) + 1
+        wait = reply.raw.retries.get_retry_after(reply.raw) or 0.0
+        problem += f" and asks for {wait:.0f} s of patience" if wait > PATIENCE else ""
+    raise OSError(f"{remote.address} {problem} ({tries} tries); {state}; run again later to go on from there")
 
 
 def _said(reply: requests.Response, texts: Sequence[str], key: str) -> str:

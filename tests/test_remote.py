@@ -239,11 +239,11 @@ def test_a_busy_service_is_asked_again(service, tmp_path, status):
     assert service.asked[1] == service.asked[2] == service.asked[3]
 
 
-def test_waits_double_without_chance(service, waits, tmp_path):
+def test_the_second_try_follows_at_once_and_then_waits_double_without_chance(service, waits, tmp_path):
     service.remote = replace(service.remote, pause=0.5, tries=5)
     service.script = [(500, {}, {}), (200, {}, "cut"), (503, {}, {}), (500, {}, {})]
     ask(service, tmp_path, TEXTS[:1])
-    assert waits == [0.5, 1.0, 2.0, 4.0]
+    assert waits == [1.0, 2.0, 4.0]
 
 
 def test_a_wait_asked_for_in_seconds_is_kept(service, waits, tmp_path):
@@ -262,9 +262,9 @@ def test_a_wait_asked_for_by_date_is_kept(service, waits, tmp_path):
     "header", ["Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 99999 07:28:00 GMT", "soon", "-5", "", "0"]
 )
 def test_a_wait_that_is_over_or_makes_no_sense_is_the_usual_one(service, waits, tmp_path, header):
-    service.script = [(429, {"Retry-After": header}, {})]
+    service.script = [(429, {"Retry-After": header}, {})] * 2
     ask(service, tmp_path, TEXTS[:1])
-    assert waits == [0.01]
+    assert waits == [0.02]
 
 
 def test_a_wait_of_an_hour_is_the_readers_to_keep(service, tmp_path):
@@ -284,10 +284,10 @@ def test_it_gives_up_after_so_many_tries_and_says_what_is_done(service, tmp_path
 
 def test_nobody_there_and_silence_are_tried_again_and_named(service, tmp_path):
     live, service.remote = service.remote, replace(service.remote, url="http://127.0.0.1:9/v1")
-    refused(service, tmp_path, "127.0.0.1:9", "gave no answer (ConnectionError) (3 tries)", "0 of 7", kind=OSError)
+    refused(service, tmp_path, "127.0.0.1:9", "gave no answer (NewConnectionError) (3 tries)", "0 of 7", kind=OSError)
     service.remote = replace(live, timeout=0.2, tries=2)
     service.script = [(200, {}, "hold"), (200, {}, "hold")]
-    refused(service, tmp_path, "gave no answer (ReadTimeout) (2 tries)", kind=OSError)
+    refused(service, tmp_path, "gave no answer (ReadTimeoutError) (2 tries)", kind=OSError)
     assert list(tmp_path.iterdir()) == []
     for _ in range(2):  # the server may read a question later than its reader has given up
         assert service.held.acquire(timeout=300)
@@ -298,6 +298,12 @@ def test_an_answer_that_breaks_off_is_asked_for_again(service, tmp_path):
     service.script = [(200, {}, "cut")]
     np.testing.assert_allclose(ask(service, tmp_path), unit(TEXTS), rtol=0, atol=1e-7)
     assert len(service.asked) == 4
+
+
+def test_all_kinds_of_failure_count_together(service, tmp_path):
+    service.script = [(200, {}, "cut"), (503, {}, {}), (200, {}, "cut")]
+    refused(service, tmp_path, "gave no answer (", " (3 tries); 0 of 7 texts are done", kind=OSError)
+    assert len(service.asked) == 3
 
 
 @pytest.mark.parametrize(
