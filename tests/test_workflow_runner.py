@@ -251,7 +251,7 @@ def test_sources_are_the_notebook_and_what_it_imports_also_indirectly(project):
         "03_retrieval.ipynb",
         *("__init__.py", "files.py", "lexical.py", "paths.py", "records.py"),
     }
-    toy_tree.write_notebook(project, "02_train", "import cardioembed_lib.training")
+    toy_tree.write_notebook(project, "02_train", "from cardioembed_lib import models, training\npaths.MODELS")
     found = {path.name for path in executed.sources("02_train")}
     assert {"training.py", "encoder.py", "losses.py", "lora.py", "pooling.py", "models.yaml"} <= found
     assert not {"corpus.py", "metrics.py", "runner.py"} & found
