@@ -7,35 +7,32 @@ Shapes: B texts, D width.
 
 from __future__ import annotations
 
-import email.utils
+import functools
 import hashlib
 import ipaddress
 import json
 import os
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
 import requests
 from pydantic import BaseModel, FailFast, FiniteFloat, ValidationError
 from tqdm import tqdm
+from urllib3.exceptions import InvalidHeader, MaxRetryError
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import Retry
+
+from cardioembed_lib import encoder, files
 
 SENDABLE = ("open", "registered")  # a manifest's ``access``; no other text is ever sent
 AGAIN = (429, 500, 502, 503, 504)  # answers that another try may change
-BROKEN = (
-    *(requests.ConnectionError, requests.Timeout),
-    *(requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError),
-)
 CONNECT_SECONDS = 10.0
-PATIENCE = (
-    600.0  # seconds: a service that asks for a longer wait is asked again by the reader, not by a sleeping process
-)
+PATIENCE = 600.0  # seconds; where a service asks for a longer wait, the reader starts again: nothing sleeps so long
 ECHO = 12  # letters and digits in a row that a service's message may not share with a text, if it is to be shown
 KEY_ECHO = 4  # and characters in a row with the key: services show the ends of a refused one
 ADVICE = {
@@ -57,10 +54,10 @@ class Remote:
         model: the name that the service knows.
         url: where the service begins: ``/embeddings`` is put behind it.
         key_variable: environment variable that holds the key, read at use; ``None`` where the service wants no key.
-        batch: texts a request, and what a kill may cost; another size asks for all vectors again.
+        batch: texts a request, lost if killed; another size asks for all vectors again.
         tries: requests made for one batch before giving up.
         timeout: seconds that the service may be silent.
-        pause: seconds before the second try; doubled before each further one.
+        pause: seconds; the second try follows at once, the third after twice the pause, each further one after twice that.
 
     Raises:
         ValueError: the address is none, or would show a secret in error messages or send the key unencrypted; or a number
@@ -150,7 +147,12 @@ def cached(folder: Path, remote: Remote, texts: Sequence[str], *, access: str, p
     Traceback (most recent call last):
     ValueError: access is 'restricted': restricted text is never sent to a remote service; ...
     """
-    _check(texts, access)
+    if access not in SENDABLE:
+        raise ValueError(
+            f"access is {access!r}: restricted text is never sent to a remote service; only {' and '.join(SENDABLE)} texts "
+            "are; embed these on this machine with embeddings.cached"
+        )
+    encoder.refuse_empty(texts)
     starts = range(0, len(texts), remote.batch)
     files = [folder / f"{_name(remote, texts[start : start + remote.batch])}.npy" for start in starts]
     missing = {file: start for file, start in zip(files, starts, strict=True) if not file.exists()}
@@ -164,19 +166,6 @@ def cached(folder: Path, remote: Remote, texts: Sequence[str], *, access: str, p
     whole = np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
     whole.flags.writeable = False
     return whole
-
-
-def _check(texts: Sequence[str], access: str) -> None:
-    if access not in SENDABLE:
-        raise ValueError(
-            f"access is {access!r}: restricted text is never sent to a remote service; only {' and '.join(SENDABLE)} texts "
-            "are; embed these on this machine with encoder.cached"
-        )
-    empty = [i for i, text in enumerate(texts) if not text.strip()]
-    if empty:
-        raise ValueError(
-            f"{len(empty)} of {len(texts)} texts are empty, the first at position {empty[0]}; drop them before encoding"
-        )
 
 
 def _check_widths(remote: Remote, widths: set[int], folder: Path) -> None:
@@ -198,20 +187,15 @@ def _fill(remote: Remote, missing: Mapping[Path, int], texts: Sequence[str], wid
     known = len(texts) - sum(map(len, batches.values()))
     bar = tqdm(total=len(texts), initial=known, unit="text", desc=f"embed {remote.model}", disable=not progress)
     with requests.Session() as session, bar:
-        session.auth = _signature(remote)
+        session.auth = functools.partial(_sign, key=_secret(remote))
         for file, batch in batches.items():
             state = f"{known} of {len(texts)} texts are done and kept in {file.parent.name}"
             body = _ask(session, remote, batch, state, bar)
             vectors = _vectors(body, len(batch), f"the reply of {remote.address}", state)
             widths.add(vectors.shape[1])
             _check_widths(remote, widths, file.parent)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside = file.with_suffix(".partial.npy")
-            try:
-                np.save(aside, vectors)
-                aside.replace(file)
-            finally:
-                aside.unlink(missing_ok=True)
+            with files.replacing(file) as aside, aside.open("wb") as stream:
+                np.save(stream, vectors)
             known += len(batch)
             bar.set_postfix_str("", refresh=False)
             bar.update(len(batch))
@@ -231,81 +215,92 @@ def _secret(remote: Remote) -> str:
     return key
 
 
-def _signature(remote: Remote) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """Return what signs a request; a function, because a plain header would give way to a ``.netrc`` file."""
-    key = _secret(remote)
+def _sign(request: requests.PreparedRequest, key: str) -> requests.PreparedRequest:
+    """Put the key into a request's header; a plain header of the session would give way to a ``.netrc`` file."""
+    if key:
+        request.headers["Authorization"] = f"Bearer {key}"
+    return request
 
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if key:
-            request.headers["Authorization"] = f"Bearer {key}"
-        return request
 
-    return sign
+class _Retries(Retry):
+    """urllib3's retries, which say on a bar what they wait for, and end where a service asks for more than ``PATIENCE``."""
+
+    RETRY_AFTER_STATUS_CODES = frozenset()  # only ``AGAIN`` is asked again, also where a refusal has the header
+    bar: tqdm
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        try:
+            return super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # "soon"; a year that no clock shows
+            return None
+
+    def increment(self, *request: Any, response: BaseHTTPResponse | None = None, **problem: Any) -> Self:
+        retries = super().increment(*request, response=response, **problem)
+        retries.bar = self.bar
+        wait = (response and retries.get_retry_after(response)) or retries.get_backoff_time()
+        if wait > PATIENCE:
+            raise MaxRetryError(None, "")  # as if no try were left
+        said = f"answered {response.status}" if response else f"gave no answer ({type(problem['error']).__name__})"
+        self.bar.set_postfix_str(f"{said}; waiting {wait:.0f} s")
+        return retries
 
 
 def _ask(session: requests.Session, remote: Remote, texts: Sequence[str], state: str, bar: tqdm) -> bytes:
-    """Return the body of the service's good answer, asking again as long as that may help."""
+    """Return the body of the service's good answer; urllib3 asks again as long as that may help."""
     question = {"model": remote.model, "input": list(texts), "encoding_format": "float"}
     limits = (min(CONNECT_SECONDS, remote.timeout), remote.timeout)
-    for attempt in range(remote.tries):
-        wait = min(remote.pause * 2**attempt, PATIENCE)
-        try:
-            reply = session.post(remote.address, json=question, timeout=limits, allow_redirects=False)
-        except BROKEN as error:
-            problem = f"gave no answer ({type(error).__name__})"
-        else:
-            if reply.status_code == 200:
-                return reply.content
-            problem = f"answered {reply.status_code}{_said(reply, texts, _secret(remote))}"
-            if reply.status_code not in AGAIN:
-                advice = ADVICE.get(reply.status_code, OTHERWISE)
-                raise ValueError(f"{remote.address} {problem}; {advice}; {state}")
-            wait = max(wait, _asked_wait(reply))
-        if wait > PATIENCE or attempt + 1 == remote.tries:
-            break
-        bar.set_postfix_str(f"{problem}; waiting {wait:.0f} s")
-        time.sleep(wait)
-    more = f" and asks for {wait:.0f} s of patience" if wait > PATIENCE else ""
-    raise OSError(
-        f"{remote.address} {problem}{more} ({attempt + 1} tries); {state}; run again later to go on from there"
-    )
-
-
-def _asked_wait(reply: requests.Response) -> float:
-    """Return the seconds that a service asks to be left alone, 0 if it does not say."""
-    asked = reply.headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d+(\.\d+)?", asked):
-        return float(asked)
+    retries = _Retries(remote.tries - 1, allowed_methods=None, status_forcelist=AGAIN, raise_on_status=False)
+    retries.bar, retries.backoff_factor, retries.backoff_max = bar, remote.pause, PATIENCE
     try:
-        when = email.utils.parsedate_to_datetime(asked)
-    except (ValueError, OverflowError):
-        return 0.0
-    return (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        while True:
+            session.get_adapter(remote.address).max_retries = retries
+            reply = session.post(remote.address, json=question, timeout=limits, allow_redirects=False, stream=True)
+            try:
+                body = reply.content
+                break
+            except requests.RequestException as error:  # what breaks off after the headers counts as a try as well
+                retries = reply.raw.retries.increment(error=error)
+                retries.sleep()
+    except (requests.RequestException, MaxRetryError) as error:
+        reason = getattr(error, "reason", getattr(error.args[0], "reason", error))
+        problem, tries = f"gave no answer ({type(reason).__name__})", remote.tries
+    else:
+        if reply.status_code == 200:
+            return body
+        problem = f"answered {reply.status_code}{_said(reply, texts, _secret(remote))}"
+        if reply.status_code not in AGAIN:
+            advice = ADVICE.get(reply.status_code, OTHERWISE)
+            raise ValueError(f"{remote.address} {problem}; {advice}; {state}")
+        tries = len(reply.raw.retries.history) + 1
+        wait = reply.raw.retries.get_retry_after(reply.raw) or 0.0
+        problem += f" and asks for {wait:.0f} s of patience" if wait > PATIENCE else ""
+    raise OSError(f"{remote.address} {problem} ({tries} tries); {state}; run again later to go on from there")
 
 
 def _said(reply: requests.Response, texts: Sequence[str], key: str) -> str:
     """Return the beginning of a service's own message in brackets, unless it repeats what was sent."""
     try:
-        found = reply.json()
+        message = reply.json()
     except requests.JSONDecodeError:
         return ""
     for field in ("error", "message", "detail"):  # one inside the other, or the message at once
-        found = found.get(field, found) if isinstance(found, dict) else found
-    if not isinstance(found, str):
+        message = message.get(field, message) if isinstance(message, dict) else message
+    if not isinstance(message, str):
         return ""
-    hidden = _repeats(found[:1000], texts, key)
-    return " (its message is not shown: it repeats what was sent)" if hidden else f" ({found[:200]!r})"
+    hidden = _repeats(message[:1000], texts, key)
+    return " (its message is not shown: it repeats what was sent)" if hidden else f" ({message[:200]!r})"
 
 
 def _repeats(message: str, texts: Sequence[str], key: str) -> bool:
     """Return whether a message shares a run of characters with the key, or of letters and digits with a text."""
-    if key and any(key[i : i + KEY_ECHO] in message for i in range(max(1, len(key) - KEY_ECHO + 1))):
-        return True
     said, *sent = (re.sub(r"[\W_]+", "", words.casefold()) for words in (message, *texts))
-    if any(text in said for text in sent if 0 < len(text) < ECHO):
-        return True
-    everything = "\n".join(sent)
-    return any(said[i : i + ECHO] in everything for i in range(len(said) - ECHO + 1))
+    return _shares(message, key, KEY_ECHO) or any(_shares(said, text, ECHO) for text in sent)
+
+
+def _shares(message: str, secret: str, length: int) -> bool:
+    """Return whether a message holds so many characters in a row of a secret, or the whole of a shorter one."""
+    runs = {secret[start : start + length] for start in range(max(1, len(secret) - length + 1))} - {""}
+    return any(run in message for run in runs)
 
 
 def _vectors(body: bytes, n: int, what: str, state: str) -> np.ndarray:

@@ -1,9 +1,9 @@
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 
 import nbformat
 import pytest
@@ -117,8 +117,18 @@ def test_a_kernel_that_dies_is_named_with_its_cell(project, capsys):
     assert "failed: cell 'step-2': the kernel died" in capsys.readouterr().err
 
 
+def test_a_kernel_that_hangs_is_named_with_its_cell(project, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "OUTPUT_SECONDS", 1)
+    hang = "get_ipython().kernel.iopub_thread.io_loop.add_callback(time.sleep, 60)"  # nothing it prints gets out
+    toy_tree.write_notebook(project, "06_report", "import time", f"{hang}\nprint('a secret')")
+    assert start(project, "06_report", "--profile", "toy") == 1
+    said = capsys.readouterr().err
+    assert "06_report.ipynb failed: cell 'step-2': the kernel hangs, or answers too late; run it again" in said
+    assert "secret" not in said and [path.name for path in (project / "out").iterdir()] == ["x.failed.ipynb"]
+
+
 def test_a_terminated_run_leaves_nothing(project):
-    toy_tree.write_notebook(project, "06_report", "import time", "print('asleep', flush=True)\ntime.sleep(60)")
+    toy_tree.write_notebook(project, "06_report", "import time", "print('asleep', flush=True)\ntime.sleep(600)")
     code = (
         "from pathlib import Path; from cardioembed_study import paths; from cardioembed_study.workflow import runner;"
         f"paths.NOTEBOOKS, paths.PROFILES = Path({str(project / 'notebooks')!r}), Path({str(project / 'profiles')!r});"
@@ -128,7 +138,7 @@ def test_a_terminated_run_leaves_nothing(project):
     while process.stdout.readline() != "asleep\n":
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 143
+    assert process.wait(timeout=300) == 143
     assert list((project / "out").iterdir()) == []
 
 
@@ -198,18 +208,41 @@ def test_once_notes_were_read_only_names_of_cells_and_bars_are_seen_live(project
     assert "short piece" in shown.cells[-1].outputs[0].text
 
 
-def test_a_progress_bar_becomes_few_lines_in_a_file(monkeypatch):
-    clock = iter(range(1000))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock) * 0.1)
-    seen = io.StringIO()
-    bars = runner.Bars(seen)
-    for step in range(301):
-        bars.write(f"\rtrain: {step}/300")
-    bars.write("\n")
-    bars.write("a warning\n")
-    lines = seen.getvalue().splitlines()
-    assert lines[0] == "train: 0/300" and lines[-2:] == ["train: 300/300", "a warning"]
-    assert len(lines) < 10
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "seen"),
+    [
+        (io.StringIO, "first\n  indented\ntrain: 0/3\ntrain: 3/3\nread: 1/1\nlast\n"),
+        (Terminal, "first\n  indented\n\rtrain: 0/3\rtrain: 3/3\n\rread: 1/1\x1b[A\r         \rlast\n"),
+    ],
+)
+def test_a_bar_moves_on_a_terminal_and_has_a_line_a_state_elsewhere(project, stream, seen):
+    guarded = runner.Guarded(stream(), "toy")
+    for text in (
+        "first\n  indented\n",
+        "\rtrain: 0/3",
+        "\rtrain: 3/3\n",
+        "\rread: 1/1\x1b[A",
+        "\r         ",
+        "\r",
+        "last\n",
+    ):
+        guarded.write(text)
+    assert re.sub("\n+", "\n", guarded.stream.getvalue()) == seen
+
+
+def test_where_no_terminal_is_a_bar_shows_few_states(project, monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_MININTERVAL", raising=False)
+    bars = "from tqdm import tqdm\nprint([bar := tqdm(range(3), desc='fit'), list(bar), bar.mininterval][-1])"
+    toy_tree.write_notebook(project, "06_report", bars)
+    assert start(project, "06_report", "--profile", "toy") == 0
+    said = capsys.readouterr()
+    assert "10.0\n" in said.out and "\r" not in said.err
+    assert re.findall(r"fit: +\d+%", said.err) == ["fit:   0%", "fit: 100%"]
 
 
 def test_sources_are_the_notebook_and_what_it_imports_also_indirectly(project):
@@ -218,7 +251,7 @@ def test_sources_are_the_notebook_and_what_it_imports_also_indirectly(project):
         "03_retrieval.ipynb",
         *("__init__.py", "files.py", "lexical.py", "paths.py", "records.py"),
     }
-    toy_tree.write_notebook(project, "02_train", "import cardioembed_lib.training")
+    toy_tree.write_notebook(project, "02_train", "from cardioembed_lib import models, training\npaths.MODELS")
     found = {path.name for path in executed.sources("02_train")}
     assert {"training.py", "encoder.py", "losses.py", "lora.py", "pooling.py", "models.yaml"} <= found
     assert not {"corpus.py", "metrics.py", "runner.py"} & found

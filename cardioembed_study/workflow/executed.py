@@ -23,7 +23,9 @@ PACKAGES = ("cardioembed_lib", "cardioembed_study")
 
 
 def sources(stem: str) -> list[Path]:
-    """Return the files a notebook is made of: itself, the modules it imports, also indirectly, and the tables they name.
+    """Return the files a notebook is made of: itself, the modules it imports, also indirectly, and the tables they read.
+
+    A table is a file that ``paths`` names: ``paths.MODELS``.
 
     Raises:
         ModuleNotFoundError: something imports a module of ours that does not exist.
@@ -38,9 +40,8 @@ def sources(stem: str) -> list[Path]:
         package = None if notebook else ".".join(file.relative_to(paths.ROOT).parts[:-1])
         modules = map(module_file, imports(tree, package))
         files += [path for path in dict.fromkeys(modules) if path not in files]
-        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-        tables |= {paths.MANIFESTS / text for text in texts if isinstance(text, str) and text.endswith(".yaml")}
-    return files + sorted(table for table in tables if table.is_file())
+        tables |= {getattr(paths, node.attr, None) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return files + sorted(table for table in tables if isinstance(table, Path) and table.is_file())
 
 
 def module_file(name: str) -> Path | None:

@@ -1,18 +1,18 @@
 """How does one notebook become one executed notebook, or nothing at all?
 
-``python -m cardioembed_study.workflow.runner NOTEBOOK OUTPUT`` runs it through papermill. Parameters and kernel are checked
-before
-anything starts; the output is written aside and moved once every cell has run and the privacy gate has seen it.
+``python -m cardioembed_study.workflow.runner NOTEBOOK OUTPUT`` runs it through papermill. Parameters and kernel are
+checked before anything starts; the output is written aside and moved once every cell has run and the privacy gate has
+seen it.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +21,7 @@ import nbformat
 import papermill
 import yaml
 from jupyter_client.kernelspec import KernelSpecManager
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
@@ -30,48 +30,30 @@ from cardioembed_study import paths, privacy, settings
 from cardioembed_study.workflow import executed
 
 BAR = re.compile(r"[\r\n]*[^\r\n|%]{0,40}\d{1,3}%\|[^\r\n|]{0,200}\|[^\r\n|]{0,60}[\r\n]*|[\r\n]+")  # of tqdm
-BAR_SECONDS = 10.0  # how often a progress bar shows itself where nobody sees it move (a log file, CI)
-
-
-class Bars:
-    """A stream in which progress bars stay readable: they move on a terminal, elsewhere they are a line now and then."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream, self.bar, self.shown = stream, "", -BAR_SECONDS
-
-    def write(self, text: str) -> None:
-        """Write lines as they come; of a bar's refreshes (carriage returns) the newest every ``BAR_SECONDS``, and the last."""
-        if self.stream.isatty():
-            self.stream.write(text)
-            return
-        for piece in re.findall(r"[^\r\n]*\n|[^\r\n]*\r|[^\r\n]+", text.replace("\x1b[A", "")):
-            line, ended = piece.strip("\r\n"), piece.endswith("\n")
-            self.bar = line if line.strip() else self.bar
-            if self.bar and (ended or time.monotonic() - self.shown >= BAR_SECONDS):
-                self.stream.write(f"{self.bar}\n")
-                self.bar, self.shown = "", self.shown if ended else time.monotonic()
-
-    def flush(self) -> None:
-        """Flush the stream behind."""
-        self.stream.flush()
+REFRESH = re.compile(r"(\x1b\[A|\s)*[\r\n]( +\Z)?|\x1b\[A")  # between two states of a bar, or two lines
+BAR_SECONDS = 10  # between two states of a progress bar where nobody sees it move (a log file, CI)
+OUTPUT_SECONDS = 60  # what a cell has printed may reach us so much later than its end, on a busy machine
 
 
 class Guarded:
-    """A kernel's stream as others may see it: once a profile's notes are known to the privacy gate, progress bars alone."""
+    """A kernel's stream as others may see it: once a profile's notes are known to the privacy gate, progress bars alone.
 
-    def __init__(self, bars: Bars, profile: str) -> None:
-        self.bars, self.profile = bars, profile
+    On a terminal a bar moves; elsewhere each of its states is a line, and ``main`` asks tqdm for few of them.
+    """
+
+    def __init__(self, stream: TextIO, profile: str) -> None:
+        self.stream, self.profile = stream, profile
 
     def write(self, text: str) -> None:
         """Write everything while nothing restricted was read, and after that what is a bar and gives nothing away."""
         known = privacy.gate(self.profile)
         for piece in [text] if known.empty else BAR.findall(text):
             if known.censor(piece) == piece:
-                self.bars.write(piece)
+                self.stream.write(piece if self.stream.isatty() else REFRESH.sub("\n", piece))
 
     def flush(self) -> None:
         """Flush the stream behind."""
-        self.bars.flush()
+        self.stream.flush()
 
 
 def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, records: Sequence[Path] = ()) -> None:
@@ -141,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--record", type=Path, action="append", default=[], help="file removed when the run fails")
     chosen = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a cluster's kill cleans up too
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", str(BAR_SECONDS))  # tqdm reads it in the kernel
     try:
         given, kernel = _of_profile(chosen.notebook.stem, chosen.profile, chosen.run)
         given |= {name: _value(text) for name, text in chosen.p}
@@ -188,9 +172,10 @@ def _execute(notebook: Path, partial: Path, given: Mapping[str, Any], kernel: st
             dict(given),
             kernel_name=kernel,
             progress_bar=False,
-            stdout_file=Guarded(Bars(sys.stdout), profile),
-            stderr_file=Guarded(Bars(sys.stderr), profile),
+            stdout_file=Guarded(sys.stdout, profile),
+            stderr_file=Guarded(sys.stderr, profile),
             cwd=paths.ROOT,
+            iopub_timeout=OUTPUT_SECONDS,
             on_cell_start=announce,
             extra_arguments=["--log-level=40"],  # not the kernel's notice that it speaks to this process over TCP
         )
@@ -199,6 +184,10 @@ def _execute(notebook: Path, partial: Path, given: Mapping[str, Any], kernel: st
         raise RuntimeError(f"cell {step!r}: {said}") from None
     except DeadKernelError:
         raise RuntimeError(f"cell {step!r}: the kernel died; out of memory is the usual reason") from None
+    except CellTimeoutError:
+        raise RuntimeError(
+            f"cell {step!r}: the kernel hangs, or answers too late; run it again when less else runs on this machine"
+        ) from None
 
 
 if __name__ == "__main__":
