@@ -124,8 +124,8 @@ def test_without_a_source_everything_says_that_it_was_not_run(tmp_path, monkeypa
     assert note_study.write(p, None)["status"] == "not run" and note_study.load("p") is None
     asked = settings.check("05_mimic", {"profile": "p"})
     results, effects = measures.write(asked, None, {}), measures.write_effects(asked, None, {})
-    assert note_tables.reasons(results)[0]["not run, because"] == note_study.NONE
-    assert effects["reason"] == note_study.NONE and note_tables.effect_rows(effects) == []
+    assert note_tables.reasons(results)[0]["not run, because"] == note_study.NO_SOURCE
+    assert effects["reason"] == note_study.NO_SOURCE and note_tables.effect_rows(effects) == []
     assert set(note_tables.numbers({}, results, effects, {}, asked.base).values()) == {"not run", "none"}
     assert note_tables.recall_rows(results, "unseen") == note_tables.auroc_rows(results) == []
     for figure in (figures.recall_at_k, figures.silhouettes):
