@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from tqdm import tqdm
 
 from cardioembed_lib import metrics, statistics
@@ -73,10 +73,26 @@ def cosines(queries: ArrayLike, candidates: ArrayLike) -> Scores:
     >>> cosines([[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0]])(np.array([1])).tolist()
     [[0.0]]
     """
-    q, p = _units(queries, "queries"), _units(candidates, "candidates")
+    q, p = units(queries, "queries"), units(candidates, "candidates")
     if q.shape[1] != p.shape[1]:
         raise ValueError(f"queries are {q.shape[1]} wide, candidates {p.shape[1]}; embed both with the same model")
     return lambda rows: q[rows] @ p.T
+
+
+def units(vectors: ArrayLike, name: str, dtype: DTypeLike = np.float32) -> NDArray:
+    """Return (N, D) vectors of length 1, computed in ``dtype``.
+
+    Raises:
+        ValueError: another shape, no vector, or one that is zero or not finite, with ``name`` and its row.
+    """
+    array = np.asarray(vectors, dtype=dtype)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name} have shape {array.shape}; give (notes, width), at least one of each")
+    lengths = np.linalg.norm(array, axis=1, keepdims=True)
+    bad = np.flatnonzero(~((lengths > 0) & np.isfinite(lengths)))
+    if bad.size:
+        raise ValueError(f"{name} hold a zero, NaN or infinite vector in row {bad[0]} ({bad.size} such rows)")
+    return array / lengths
 
 
 def note_recall(
@@ -218,14 +234,3 @@ def _checked(gold, own, patients, pool_patients) -> tuple[NDArray, NDArray, NDAr
             raise ValueError(f"the {name} of query {strange[0]} is of another patient ({strange.size} such queries)")
     numbers = np.unique(np.concatenate([asking, owners]), return_inverse=True)[1]
     return answers.astype(np.int64), itself.astype(np.int64), numbers[: len(asking)], numbers[len(asking) :]
-
-
-def _units(vectors: ArrayLike, name: str) -> NDArray[np.float32]:
-    array = np.asarray(vectors, dtype=np.float32)
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(f"{name} have shape {array.shape}; give (notes, width), at least one of each")
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    bad = np.flatnonzero(~((lengths > 0) & np.isfinite(lengths)))
-    if bad.size:
-        raise ValueError(f"{name} hold a zero, NaN or infinite vector in row {bad[0]} ({bad.size} such rows)")
-    return array / lengths
