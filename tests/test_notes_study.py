@@ -181,6 +181,7 @@ def test_records_hide_small_counts_and_tables_say_whose_notes_they_are(written):
     results, effects = written
     per_code = results["all-MiniLM-L6-v2"]["metrics"]["auroc"]["patients"]["per_code"]
     assert all(one["patients"] == "<10" or one["patients"] >= 10 for one in per_code.values())
+    assert all(record["counts"]["seen"]["patients"] == "<10" for record in results.values())
     tables = [note_tables.recall_rows(results, g) for g in ("seen", "unseen")]
     tables += [note_tables.auroc_rows(results), note_tables.silhouette_rows(results), note_tables.ceiling_rows(results)]
     tables += [note_tables.code_rows(results, "all-MiniLM-L6-v2"), note_tables.effect_rows(effects)]

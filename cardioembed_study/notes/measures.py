@@ -127,10 +127,11 @@ def write(p: Mimic, study: Study | None, measured: Mapping[str, Measured]) -> di
     """
     if study is None:
         return {p.base: note_study.not_run(records.path(p.profile, "mimic", p.base), p.model_dump())}
-    return {
-        model: _record(p, study, "mimic", model, note_study.shown(one.metrics, COUNTED), one.counts)
-        for model, one in measured.items()
-    }
+    written = {}
+    for model, one in measured.items():
+        metrics, counts = note_study.shown(one.metrics, COUNTED), note_study.shown(one.counts)
+        written[model] = _record(p, study, "mimic", model, metrics, counts)
+    return written
 
 
 def write_effects(p: Mimic, study: Study | None, measured: Mapping[str, Measured]) -> dict[str, Any]:
