@@ -126,14 +126,14 @@ def auroc(
     x, y, owners = x[kept], y[kept], owners[kept]
     scores, fold = _scored(x, y, _parts(owners, split, folds, seed))
     scored = fold >= 0
-    found, each = _interval(scores[scored], y[scored], fold[scored], owners[scored], np.unique(owners), draws, seed)
+    result, each = _interval(scores[scored], y[scored], fold[scored], owners[scored], np.unique(owners), draws, seed)
     per_code = {
         name: {"auroc": float(value), "notes": int(has.sum()), "patients": _distinct(owners[has])}
         for name, value, has in zip(names, each, y.T, strict=True)
         if not np.isnan(value)
     }
-    found |= {"per_code": per_code, "skipped": len(names) - len(per_code), "patients": _distinct(owners[scored])}
-    found |= {"notes": len(kept), "dropped": len(codes) - len(kept), "scored": int(scored.sum())}
+    result |= {"per_code": per_code, "skipped": len(names) - len(per_code), "patients": _distinct(owners[scored])}
+    result |= {"notes": len(kept), "dropped": len(codes) - len(kept), "scored": int(scored.sum())}
     if unseen is not None and split == "patients":
         rows = scored & np.isin(owners, list(unseen))
         if not rows.any():
@@ -143,8 +143,8 @@ def auroc(
         mine = owners[rows]
         alone, each = _interval(scores[rows], y[rows], fold[rows], mine, np.unique(mine), draws, seed)
         counts = {"codes": int((~np.isnan(each)).sum()), "notes": int(rows.sum()), "patients": _distinct(mine)}
-        found["unseen"] = alone | counts
-    return found
+        result["unseen"] = alone | counts
+    return result
 
 
 def _parts(owners: NDArray, split: str, folds: int, seed: int) -> list[tuple[NDArray, NDArray]]:

@@ -93,19 +93,19 @@ def silhouettes(
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(units), min(size, len(units)), replace=False))
     group = _groups(owners[rows], groups, rng)
-    found, without = {}, {}
+    result, without = {}, {}
     for name, own in labels.items():
         kept, classes = _classes(np.asarray(own)[rows], name)
         part, out = units[rows[kept]], group[kept]
         bar = tqdm(range(group.max() + 1), desc=f"silhouette by {name}", unit="group", leave=False)
         without[name] = np.array([_mean(part[out != g], classes[out != g], name) for g in bar])
         counts = {"n": len(kept), "classes": int(classes.max()) + 1}
-        found[name] = _interval(_mean(part, classes, name), without[name]) | counts
-    if len(found) == 2:
-        first, second = found
-        change = found[second]["silhouette"] - found[first]["silhouette"]
-        found["delta"] = _interval(change, without[second] - without[first])
-    return found
+        result[name] = _interval(_mean(part, classes, name), without[name]) | counts
+    if len(result) == 2:
+        first, second = result
+        change = result[second]["silhouette"] - result[first]["silhouette"]
+        result["delta"] = _interval(change, without[second] - without[first])
+    return result
 
 
 def _groups(owners: NDArray, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
