@@ -379,7 +379,7 @@ def test_notes_can_be_laid_on_the_open_demo(tmp_path):
 def known_slots():
     words_ = phrases.bank("words")
     person, row = {"GENDER": "F", "DOB": datetime(2080, 1, 1)}, {"ADMITTIME": datetime(2150, 1, 1), "DIAGNOSIS": "FALL"}
-    facts = notes._facts(person, {**row, "INSURANCE": "Private", "DISCHARGE_LOCATION": "HOME"}, [])
+    facts = notes._facts({**person, **row, "INSURANCE": "Private", "DISCHARGE_LOCATION": "HOME"}, [])
     others = {"day", "known", "when", "before", "later", "few", "tens", "number", "clock"}
     return set(words_["vitals"]) | set(words_["traits"]) | set(words_["marks"]) | set(facts) | others
 

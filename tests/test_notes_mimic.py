@@ -181,15 +181,15 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 KILLED = """
 import sys, time
 from pathlib import Path
-from cardioembed_lib import mimic, mimic_tables
+from cardioembed_study.notes import mimic, source
 
-def first_block_then_wait(table, batches=mimic_tables.batches):
+def first_block_then_wait(table, batches=source.batches):
     yield from batches(table)
     if table.name == "NOTEEVENTS":
         print("waiting", flush=True)
         time.sleep(60)
 
-mimic_tables.batches = first_block_then_wait
+source.batches = first_block_then_wait
 mimic.prepare(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

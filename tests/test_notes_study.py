@@ -15,7 +15,8 @@ from cardioembed_study.notes import study as note_study
 from cardioembed_study.notes import tables as note_tables
 
 GIVEN = {"profile": "p", "patients": 12, "notes_per_admission": 6, "split": [0.4, 0.2, 0.4]}
-RUNS = ["infonce-seed1", "soft_chapter-seed1"]
+LOSSES = {"plain": "infonce", "hierarchical": "soft_chapter"}
+RUNS = list(LOSSES)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,20 @@ def found(study, p):
 
 
 @pytest.fixture(scope="module")
-def written(study, p, found):
+def trained(room):
+    """Return records of the runs: what they learnt from and with which loss stands in their parameters, not in their names."""
+    given = {run: {"loss": loss, "pairs": ["temporal"]} for run, loss in LOSSES.items()}
+    where = {run: records.path("p", "train", run) for run in RUNS}
+    return {run: records.write(where[run], metrics={}, counts={}, inputs=[], params=given[run]) for run in RUNS}
+
+
+@pytest.fixture(scope="module")
+def points(study, p):
+    return measures.points(study, np.random.default_rng(0).normal(size=(len(study.notes), 5)), "m", p)
+
+
+@pytest.fixture(scope="module")
+def written(study, p, found, trained):
     return measures.write(p, study, found), measures.write_effects(p, study, found)
 
 
@@ -110,8 +124,8 @@ def test_without_a_source_everything_says_that_it_was_not_run(tmp_path, monkeypa
     assert note_study.write(p, None)["status"] == "not run" and note_study.load("p") is None
     asked = settings.check("05_mimic", {"profile": "p"})
     results, effects = measures.write(asked, None, {}), measures.write_effects(asked, None, {})
-    assert note_tables.reasons(results)[0]["not run, because"] == note_study.NONE
-    assert effects["reason"] == note_study.NONE and note_tables.effect_rows(effects) == []
+    assert note_tables.reasons(results)[0]["not run, because"] == note_study.NO_SOURCE
+    assert effects["reason"] == note_study.NO_SOURCE and note_tables.effect_rows(effects) == []
     assert set(note_tables.numbers({}, results, effects, {}, asked.base).values()) == {"not run", "none"}
     assert note_tables.recall_rows(results, "unseen") == note_tables.auroc_rows(results) == []
     for figure in (figures.recall_at_k, figures.silhouettes):
@@ -119,14 +133,13 @@ def test_without_a_source_everything_says_that_it_was_not_run(tmp_path, monkeypa
     assert len(figures.effects(effects)[1]) == len(figures.auroc_by_code(results, asked.base)[1]) == 0
 
 
-def test_restricted_notes_are_not_sent_to_a_service_and_not_drawn(study, p, monkeypatch):
+def test_restricted_notes_are_not_sent_to_a_service_and_not_drawn(study, p, points):
     sealed = note_study.Study(manifests.load("mimic3"), study.notes, study.pairs, study.counts)
     asked = p.model_copy(update={"service": "http://127.0.0.1:9/v1", "service_model": "far", "service_key": ""})
     with pytest.raises(ValueError, match="restricted text is never sent to a remote service"):
         measures.vectors(sealed, "far", asked)
-    points = [measures.points(study, np.random.default_rng(0).normal(size=(len(study.notes), 5)), "m", p)]
-    assert len(measures.drawn(sealed, points)) == len(measures.drawn(None, points)) == 0
-    assert len(measures.drawn(study, points)) == len(study.notes)
+    assert len(measures.drawn(sealed, [points])) == len(measures.drawn(None, [points])) == 0
+    assert len(measures.drawn(study, [points])) == len(study.notes)
 
 
 def test_recall_is_that_of_a_plain_loop_over_unseen_patients(study, p, found):
@@ -168,6 +181,7 @@ def test_records_hide_small_counts_and_tables_say_whose_notes_they_are(written):
     results, effects = written
     per_code = results["all-MiniLM-L6-v2"]["metrics"]["auroc"]["patients"]["per_code"]
     assert all(one["patients"] == "<10" or one["patients"] >= 10 for one in per_code.values())
+    assert all(record["counts"]["seen"]["patients"] == "<10" for record in results.values())
     tables = [note_tables.recall_rows(results, g) for g in ("seen", "unseen")]
     tables += [note_tables.auroc_rows(results), note_tables.silhouette_rows(results), note_tables.ceiling_rows(results)]
     tables += [note_tables.code_rows(results, "all-MiniLM-L6-v2"), note_tables.effect_rows(effects)]
@@ -176,7 +190,7 @@ def test_records_hide_small_counts_and_tables_say_whose_notes_they_are(written):
         assert len({tuple(row) for row in rows}) == 1  # one header for all rows
 
 
-def test_figures_draw_the_numbers_of_the_records(written, study, p):
+def test_figures_draw_the_numbers_of_the_records(written, points):
     results, effects = written
     _, drawn = figures.recall_at_k(results)
     shown = drawn.filter(model="BM25", pool="query taken out", k=10)["recall"].item()
@@ -186,7 +200,6 @@ def test_figures_draw_the_numbers_of_the_records(written, study, p):
     assert first["low"] <= first["difference"] <= first["high"] <= 0
     assert len(figures.auroc_by_code(results, "all-MiniLM-L6-v2")[1]) == 5
     assert len(figures.silhouettes(results)[1]) == 6
-    points = measures.points(study, np.random.default_rng(0).normal(size=(len(study.notes), 5)), "m", p)
     assert set(points.columns) == {"model", "x", "y", "chapter", "category"}
     assert len(figures.maps(points, "generated notes")[0].axes) == 2
 
@@ -202,16 +215,16 @@ def test_numbers_of_the_text_are_those_of_the_records(written):
     assert set(quoted) == {f"notes_{name}" for name in note_tables.QUOTED}
 
 
-def test_properties_are_judged_by_the_records(written):
+def test_properties_are_judged_by_the_records(written, trained):
     results, effects = written
-    known = {"mimic": results, "effects": {"all": effects}}
+    known = {"mimic": results, "effects": {"all": effects}, "train": trained}
     holds, words, page = note_evidence.note_recall_gain(known)
     assert holds and page == "notes" and words.endswith("; generated notes")  # vectors that know the patient
     assert note_evidence.recall_at_1_capped(known)[0]
     assert note_evidence.hierarchy_above_infonce(known)[0] is False
     assert note_evidence.soft_loss_near_zero(known) is None
-    train = {"soft_chapter-seed1": {"status": "run", "metrics": {"loss_last": 0.03, "loss_floor": 2.5}}}
-    assert note_evidence.soft_loss_near_zero(known | {"train": train})[0]
+    ended = trained | {RUNS[1]: trained[RUNS[1]] | {"metrics": {"loss_last": 0.03, "loss_floor": 2.5}}}
+    assert note_evidence.soft_loss_near_zero(known | {"train": ended})[0]
     assert note_evidence.held_out_below_training(known)[1].count("InfoNCE less base") == 1
     drawn = results[RUNS[0]]["metrics"]["silhouette"]["delta"]
     assert note_evidence.silhouette_difference_negative(known)[0] is bool(drawn["high"] < 0 < known_base(results))

@@ -125,26 +125,26 @@ def auroc(
         raise ValueError(f"none of the {len(codes)} notes has a code; look at how diagnoses were joined to notes")
     x, y, owners = x[kept], y[kept], owners[kept]
     scores, fold = _scored(x, y, _parts(owners, split, folds, seed))
-    rows = fold >= 0
-    found, each = _interval(scores[rows], y[rows], fold[rows], owners[rows], np.unique(owners), draws, seed)
-    notes = {
-        name: {"notes": int(has.sum()), "patients": _distinct(owners[has])}
-        for name, has in zip(names, y.T, strict=True)
+    scored = fold >= 0
+    result, each = _interval(scores[scored], y[scored], fold[scored], owners[scored], np.unique(owners), draws, seed)
+    per_code = {
+        name: {"auroc": float(value), "notes": int(has.sum()), "patients": _distinct(owners[has])}
+        for name, value, has in zip(names, each, y.T, strict=True)
+        if not np.isnan(value)
     }
-    per_code = {n: {"auroc": float(a)} | notes[n] for n, a in zip(names, each, strict=True) if not np.isnan(a)}
-    found |= {"per_code": per_code, "skipped": len(names) - len(per_code), "patients": _distinct(owners[rows])}
-    found |= {"notes": len(kept), "dropped": len(codes) - len(kept), "scored": int(rows.sum())}
+    result |= {"per_code": per_code, "skipped": len(names) - len(per_code), "patients": _distinct(owners[scored])}
+    result |= {"notes": len(kept), "dropped": len(codes) - len(kept), "scored": int(scored.sum())}
     if unseen is not None and split == "patients":
-        rows = rows & np.isin(owners, list(unseen))
+        rows = scored & np.isin(owners, list(unseen))
         if not rows.any():
             raise ValueError(
                 f"no scored note is of one of the {len(unseen)} unseen patients; compare the two sets of ids"
             )
         mine = owners[rows]
-        found["unseen"], each = _interval(scores[rows], y[rows], fold[rows], mine, np.unique(mine), draws, seed)
-        found["unseen"] |= {"codes": int((~np.isnan(each)).sum()), "notes": int(rows.sum())}
-        found["unseen"]["patients"] = _distinct(mine)
-    return found
+        alone, each = _interval(scores[rows], y[rows], fold[rows], mine, np.unique(mine), draws, seed)
+        counts = {"codes": int((~np.isnan(each)).sum()), "notes": int(rows.sum()), "patients": _distinct(mine)}
+        result["unseen"] = alone | counts
+    return result
 
 
 def _parts(owners: NDArray, split: str, folds: int, seed: int) -> list[tuple[NDArray, NDArray]]:
@@ -184,10 +184,9 @@ def _interval(
     ``everyone``: the patients drawn from, sorted; the same ones for two splits of one set of notes, so that draws are paired.
     """
     member, n_patients = np.searchsorted(everyone, owners), len(everyone)
-    learnt = np.flatnonzero(~np.isnan(scores).any(axis=0))
-    each = np.full(y.shape[1], np.nan)
-    for k in learnt:
-        each[k] = weighted_auroc(scores[:, k], y[:, k], np.ones((1, len(y))), fold)[0]
+    once = np.ones((1, len(y)))
+    each = np.array([weighted_auroc(score, has, once, fold)[0] for score, has in zip(scores.T, y.T, strict=True)])
+    each[np.isnan(scores).any(axis=0)] = np.nan  # not learnt
     usable = np.flatnonzero(~np.isnan(each))
     if not usable.size:
         raise ValueError(

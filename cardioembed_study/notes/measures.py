@@ -7,7 +7,7 @@ and off (``effects``). Shapes: N notes, Q pairs, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from cardioembed_lib import models, statistics
-from cardioembed_study import embeddings, paths, privacy, records, remote
+from cardioembed_study import embeddings, paths, records, remote
 from cardioembed_study.lexical import bm25_scores
 from cardioembed_study.notes import auroc, icd9, recall, silhouette
 from cardioembed_study.notes import study as note_study
@@ -24,7 +24,7 @@ from cardioembed_study.notes.study import Study
 from cardioembed_study.retrieval import maps
 from cardioembed_study.settings import Mimic
 
-LABELS = ("chapter", "category")  # in this order: the published difference is category less chapter
+COUNTED = ("notes", "patients", "n", "scored", "dropped")  # what a record says of these is "<10" below 10
 
 
 @dataclass(frozen=True)
@@ -40,27 +40,26 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Found:
+class Measured:
     """What was measured of one encoder: numbers for its record, and what comparisons of encoders need query by query."""
 
-    metrics: dict[str, Any]
+    metrics: dict[str, Any]  # with draws of patients, which are compared and not recorded
     counts: dict[str, Any]
     ranks: dict[str, dict[str, NDArray[np.int64]]]  # group, form: (Q,)
-    drawn: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # macro-AUROC in each draw of patients
 
 
 def questions(study: Study) -> dict[str, Question]:
     """Return what is asked of each group of patients that has pairs."""
     place = {f"note{note}": row for row, note in enumerate(study.notes["note_id"])}
     owner = study.notes["subject_id"].to_numpy()
-    found = {}
+    by_group = {}
     for group, split in GROUPS.items():
         pairs = study.pairs.filter(split=split)
         if len(pairs):
             asked, right = (np.array([place[x] for x in pairs[side]]) for side in ("anchor_id", "positive_id"))
             pool, gold, own = recall.pool(asked, right)
-            found[group] = Question(asked, pool, gold, own, owner[asked], owner[pool])
-    return found
+            by_group[group] = Question(asked, pool, gold, own, owner[asked], owner[pool])
+    return by_group
 
 
 def vectors(study: Study, name: str, p: Mimic) -> NDArray[np.float32]:
@@ -88,7 +87,7 @@ def vectors(study: Study, name: str, p: Mimic) -> NDArray[np.float32]:
     return embeddings.cached(folder, encoder, texts, progress=True)
 
 
-def measure(study: Study, vectors: ArrayLike, p: Mimic) -> Found:
+def measure(study: Study, vectors: ArrayLike, p: Mimic) -> Measured:
     """Return note recall of seen and unseen patients, macro-AUROC in both splits, and silhouettes.
 
     Args:
@@ -96,27 +95,21 @@ def measure(study: Study, vectors: ArrayLike, p: Mimic) -> Found:
         vectors: (N, D), of all notes in their order.
         p: parameters of ``05_mimic``.
     """
-    x = np.asarray(vectors)
-    found, counts, ranks = _recall(study, lambda q: recall.cosines(x[q.asked], x[q.pool]), p)
-    owner, codes = study.notes["subject_id"].to_numpy(), study.notes["codes"].to_list()
-    unseen = set(study.notes.filter(split=GROUPS["unseen"])["subject_id"].to_list())
-    drawn = {}
-    found["auroc"] = {}
-    for split, of in (("rows", None), ("patients", unseen)):
-        scored = auroc.auroc(x, codes, owner, split, p.seed, p.codes, unseen=of, draws=p.draws)
-        drawn[split] = scored.pop("drawn")
-        scored["per_code"] = {
-            icd9.dotted(code): one for code, one in scored["per_code"].items()
-        }  # as people write codes
-        if "unseen" in scored:
-            drawn["unseen"] = scored["unseen"].pop("drawn")
-        found["auroc"][split] = scored
-    labels = dict(zip(LABELS, (note_study.chapters(study.notes), study.notes["category"].to_list()), strict=True))
-    found["silhouette"] = silhouette.silhouettes(x, labels, owner, p.seed, p.sampled)
-    return Found(found, counts, ranks, drawn)
+    x, owner = np.asarray(vectors), study.notes["subject_id"].to_numpy()
+    codes = [[icd9.dotted(code) for code in own] for own in study.notes["codes"].to_list()]  # as people write them
+    unseen = study.notes.filter(split=GROUPS["unseen"])["subject_id"].unique().to_list()
+    chapters, categories = note_study.chapters(study.notes), study.notes["category"].to_list()
+    measured = _recall(study, lambda q: recall.cosines(x[q.asked], x[q.pool]), p)
+    measured.metrics["auroc"] = {
+        split: auroc.auroc(x, codes, owner, split, p.seed, p.codes, unseen=unseen, draws=p.draws)
+        for split in auroc.SPLITS
+    }
+    labels = {"chapter": chapters, "category": categories}  # the published difference is category less chapter
+    measured.metrics["silhouette"] = silhouette.silhouettes(x, labels, owner, p.seed, p.sampled)
+    return measured
 
 
-def lexical(study: Study, p: Mimic) -> Found:
+def lexical(study: Study, p: Mimic) -> Measured:
     """Return note recall by words alone: BM25, the floor."""
     texts = study.notes["text"].to_list()
 
@@ -124,30 +117,35 @@ def lexical(study: Study, p: Mimic) -> Found:
         candidates = [texts[row] for row in q.pool]
         return lambda rows: bm25_scores([texts[q.asked[row]] for row in rows], candidates)
 
-    found, counts, ranks = _recall(study, scores, p, block=4096)  # each block indexes the pool again
-    return Found(found, counts, ranks)
+    return _recall(study, scores, p, block=4096)  # each block indexes the pool again
 
 
-def write(p: Mimic, study: Study | None, found: Mapping[str, Found]) -> dict[str, dict[str, Any]]:
+def write(p: Mimic, study: Study | None, measured: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
     """Write a record ``mimic.<model>`` each and return them; one that says why, where there is no study.
 
     Numbers of notes and patients under 10 are "<10".
     """
     if study is None:
-        return {p.base: _not_run(p, "mimic", p.base)}
-    return {model: _record(p, study, "mimic", model, _shown(one.metrics), one.counts) for model, one in found.items()}
+        return {p.base: note_study.not_run(records.path(p.profile, "mimic", p.base), p.model_dump())}
+    written = {}
+    for model, one in measured.items():
+        metrics, counts = note_study.shown(one.metrics, COUNTED), note_study.shown(one.counts)
+        written[model] = _record(p, study, "mimic", model, metrics, counts)
+    return written
 
 
-def write_effects(p: Mimic, study: Study | None, found: Mapping[str, Found]) -> dict[str, Any]:
+def write_effects(p: Mimic, study: Study | None, measured: Mapping[str, Measured]) -> dict[str, Any]:
     """Write the record ``effects.all`` and return it (``effects``)."""
     if study is None:
-        return _not_run(p, "effects", "all")
-    losses = records.runs_by("loss", p.profile, p.runs)
-    counts = {"patients": study.notes["subject_id"].n_unique(), "notes": len(study.notes), "runs": losses}
-    return _record(p, study, "effects", "all", effects(found, study, p, losses), counts)
+        return note_study.not_run(records.path(p.profile, "effects", "all"), p.model_dump())
+    recipes = records.runs_by("loss", p.profile, p.runs)
+    counts = {"patients": study.notes["subject_id"].n_unique(), "notes": len(study.notes), "runs": recipes}
+    return _record(p, study, "effects", "all", effects(measured, study, p, recipes), counts)
 
 
-def effects(found: Mapping[str, Found], study: Study, p: Mimic, recipes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def effects(
+    measured: Mapping[str, Measured], study: Study, p: Mimic, recipes: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """Return what three steps of the published method are worth, each switched on and off on the same notes.
 
     ``query_in_pool``: recall with the query taken out of its pool, less recall with it in, paired by query. ``row_split``:
@@ -157,92 +155,31 @@ def effects(found: Mapping[str, Found], study: Study, p: Mimic, recipes: Mapping
     share their draws; what another training seed would give is not in them.
 
     Args:
-        found: what was measured, by model.
+        measured: by model.
         study: the notes.
         p: parameters of ``05_mimic``.
         recipes: runs of each loss.
     """
-    asked = questions(study)
-    pool = {
-        model: {
-            group: {
-                f"at_{k}": _difference(
-                    one.ranks[group]["corrected"] <= k, one.ranks[group]["published"] <= k, q.patients, p.seed
-                )
-                for k in KS
-            }
-            for group, q in asked.items()
-        }
-        for model, one in found.items()
+    patients = {group: q.patients for group, q in questions(study).items()}
+    pool: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
+    for model, one in measured.items():
+        pool[model] = {group: _pool_change(ranks, patients[group], p.seed) for group, ranks in one.ranks.items()}
+        if scored := one.metrics.get("auroc"):
+            rows[model] = {split: scored[split]["macro"] for split in auroc.SPLITS}
+            rows[model] |= _auroc_change(scored["rows"], scored["patients"])
+    control = recipes.get("infonce")
+    losses = {
+        loss: _loss_change(measured, runs, control, patients, p.seed)
+        for loss, runs in recipes.items()
+        if control and loss != "infonce"
     }
-    rows = {
-        model: {"rows": a["rows"]["macro"], "patients": a["patients"]["macro"]}
-        | _between(a["rows"]["macro"], a["patients"]["macro"], one.drawn["rows"], one.drawn["patients"])
-        for model, one in found.items()
-        if (a := one.metrics.get("auroc"))
-    }
-    compared = _targets(found, asked, p, recipes)
     return {
         "query_in_pool": pool,
         "row_split": rows,
-        "one_hot_targets": {loss: row for loss, row in compared.items() if loss == "soft_chapter"},
-        "other_loss": {loss: row for loss, row in compared.items() if loss != "soft_chapter"},
+        "one_hot_targets": {loss: row for loss, row in losses.items() if loss == "soft_chapter"},
+        "other_loss": {loss: row for loss, row in losses.items() if loss != "soft_chapter"},
     }
-
-
-def drawn(study: Study | None, points: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return the maps that may be shown: all, or none where the notes are restricted, whose positions are made of them."""
-    schema = {"model": pl.String, "x": pl.Float64, "y": pl.Float64, "chapter": pl.String, "category": pl.String}
-    shown = study is not None and study.source.access in remote.SENDABLE
-    return pl.concat([pl.DataFrame(schema=schema), *(points if shown else [])])
-
-
-def _targets(found, asked: Mapping[str, Question], p: Mimic, recipes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return ``soft_chapter`` and ``himulcon`` less ``infonce``: means over the runs of each, intervals over patients."""
-    control = recipes.get("infonce", [])
-    compared = {}
-    for loss in [name for name in recipes if name != "infonce"] if control else []:
-        runs, row = recipes[loss], {}
-        for group, q in asked.items():
-            for form in ("corrected", "other_patients"):
-                hits = [np.mean([found[r].ranks[group][form] <= 10 for r in of], axis=0) for of in (runs, control)]
-                row[f"{form}_at_10_{group}"] = _difference(*hits, q.patients, p.seed)
-        means = [
-            np.mean([found[r].metrics["auroc"]["patients"]["unseen"]["macro"] for r in of]) for of in (runs, control)
-        ]
-        draws = [np.mean([found[r].drawn["unseen"] for r in of], axis=0) for of in (runs, control)]
-        row["auroc_unseen"] = {"on": means[0], "off": means[1]} | _between(*means, *draws)
-        compared[loss] = row
-    return compared
-
-
-def _recall(
-    study: Study, scores: Callable[[Question], recall.Scores], p: Mimic, block: int = 512
-) -> tuple[dict, dict, dict]:
-    found, counts, ranks = {}, {}, {}
-    for group, q in questions(study).items():
-        one = recall.note_recall(scores(q), q.gold, q.own, q.patients, q.pool_patients, p.seed, KS, block)
-        ranks[group] = one.pop("ranks")
-        counts[group] = {name: one.pop(name) for name in ("queries", "candidates", "patients")}
-        found[group] = one
-    return {"recall": found}, counts, ranks
-
-
-def _difference(on: NDArray, off: NDArray, patients: NDArray, seed: int) -> dict[str, float]:
-    change = np.asarray(on, dtype=float) - np.asarray(off, dtype=float)
-    low, high = statistics.bootstrap(change, seed, groups=patients)
-    return {
-        "on": float(np.mean(on)),
-        "off": float(np.mean(off)),
-        "difference": float(change.mean()),
-        "low": low,
-        "high": high,
-    }
-
-
-def _between(first: float, second: float, drawn: NDArray, other: NDArray) -> dict[str, float]:
-    low, high = np.nanquantile(drawn - other, [0.025, 0.975])
-    return {"difference": float(first - second), "low": float(low), "high": float(high)}
 
 
 def points(study: Study, vectors: ArrayLike, model: str, p: Mimic) -> pl.DataFrame:
@@ -261,26 +198,67 @@ def points(study: Study, vectors: ArrayLike, model: str, p: Mimic) -> pl.DataFra
     )
 
 
-def _record(p: Mimic, study: Study, measurement: str, model: str, measured: Mapping, counts: Mapping) -> dict[str, Any]:
+def drawn(study: Study | None, points: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return the maps that may be shown: all, or none where the notes are restricted, whose positions are made of them."""
+    schema = {"model": pl.String, "x": pl.Float64, "y": pl.Float64, "chapter": pl.String, "category": pl.String}
+    shown = study is not None and study.source.access in remote.SENDABLE
+    return pl.concat([pl.DataFrame(schema=schema), *(points if shown else [])])
+
+
+def _recall(study: Study, scores: Callable[[Question], recall.Scores], p: Mimic, block: int = 512) -> Measured:
+    measured = Measured({"recall": {}}, {}, {})
+    for group, q in questions(study).items():
+        one = recall.note_recall(scores(q), q.gold, q.own, q.patients, q.pool_patients, p.seed, KS, block)
+        measured.ranks[group] = one.pop("ranks")
+        measured.counts[group] = {name: one.pop(name) for name in ("queries", "candidates", "patients")}
+        measured.metrics["recall"][group] = one
+    return measured
+
+
+def _pool_change(ranks: Mapping[str, NDArray], patients: NDArray, seed: int) -> dict[str, dict[str, float]]:
+    return {f"at_{k}": _change(ranks["corrected"] <= k, ranks["published"] <= k, patients, seed) for k in KS}
+
+
+def _loss_change(
+    measured: Mapping[str, Measured],
+    runs: Sequence[str],
+    control: Sequence[str],
+    patients: Mapping[str, NDArray],
+    seed: int,
+) -> dict[str, Any]:
+    """Return the runs of one loss less those of ``infonce``: means over the runs of each, intervals over patients."""
+    both = [[measured[run] for run in names] for names in (runs, control)]
+    row = {}
+    for group, own in patients.items():
+        for form in ("corrected", "other_patients"):
+            on, off = (np.mean([one.ranks[group][form] <= 10 for one in of], axis=0) for of in both)
+            row[f"{form}_at_10_{group}"] = _change(on, off, own, seed)
+    unseen = [[one.metrics["auroc"]["patients"]["unseen"] for one in of] for of in both]
+    on, off = ({name: np.mean([a[name] for a in of], axis=0) for name in ("macro", "drawn")} for of in unseen)
+    row["auroc_unseen"] = {"on": on["macro"], "off": off["macro"]} | _auroc_change(on, off)
+    return row
+
+
+def _change(on: NDArray, off: NDArray, patients: NDArray, seed: int) -> dict[str, float]:
+    """Return how much more queries find with a switch on, with its interval over patients."""
+    change = np.asarray(on, dtype=float) - np.asarray(off, dtype=float)
+    low, high = statistics.bootstrap(change, seed, groups=patients)
+    means = {"on": float(np.mean(on)), "off": float(np.mean(off)), "difference": float(change.mean())}
+    return means | {"low": low, "high": high}
+
+
+def _auroc_change(on: Mapping[str, Any], off: Mapping[str, Any]) -> dict[str, float]:
+    """Return the difference of two macro-AUROCs with its interval, paired by the patients that were drawn."""
+    low, high = np.nanquantile(on["drawn"] - off["drawn"], [0.025, 0.975])
+    return {"difference": float(on["macro"] - off["macro"]), "low": float(low), "high": float(high)}
+
+
+def _record(p: Mimic, study: Study, measurement: str, model: str, metrics: Mapping, counts: Mapping) -> dict[str, Any]:
     params = p.model_dump() | {"source": study.source.name, "generated_notes": note_study.generated(study.source)}
     return records.write(
         records.path(p.profile, measurement, model),
-        metrics=measured,
+        metrics=metrics,
         counts=counts,
         inputs=[records.path(p.profile, "notes", "all")],
         params=params | {"order": ["bm25", *p.encoders]},
     )
-
-
-def _not_run(p: Mimic, measurement: str, model: str) -> dict[str, Any]:
-    where = records.path(p.profile, measurement, model)
-    return records.write(
-        where, metrics={}, counts={}, inputs=[], params=p.model_dump(), status="not run", reason=note_study.NONE
-    )
-
-
-def _shown(value: Any, key: str = "") -> Any:
-    """Return measures with every number of notes or patients under 10 as "<10"."""
-    if isinstance(value, Mapping):
-        return {name: _shown(inner, name) for name, inner in value.items()}
-    return privacy.shown(value) if key in ("notes", "patients", "n", "scored", "dropped") else value

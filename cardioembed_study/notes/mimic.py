@@ -147,14 +147,14 @@ def notes(target: Path, subjects: Iterable[int]) -> pl.DataFrame:
     """
     wanted = sorted(set(subjects))
     mine = pl.col("subject_id").is_in(wanted)
-    found = pl.scan_parquet(_prepared(target, "notes")).filter(mine).collect(engine="streaming")
-    if without := len(wanted) - found["subject_id"].n_unique():
+    chosen = pl.scan_parquet(_prepared(target, "notes")).filter(mine).collect(engine="streaming")
+    if without := len(wanted) - chosen["subject_id"].n_unique():
         raise ValueError(
             f"{without:,} of {len(wanted):,} patients have no notes in {target.name}; take them from `patients`"
         )
     diagnoses = pl.scan_parquet(_prepared(target, "diagnoses")).filter(mine).sort("seq_num", nulls_last=True).collect()
     codes = diagnoses.group_by(STAY, maintain_order=True).agg(codes="code")
-    joined = found.sort(ORDER).join(codes, on=STAY, how="left", maintain_order="left")
+    joined = chosen.sort(ORDER).join(codes, on=STAY, how="left", maintain_order="left")
     return joined.with_columns(pl.col("codes").fill_null(pl.lit([], dtype=pl.List(pl.String))))
 
 
@@ -221,13 +221,13 @@ def _write_notes(table: note_source.Table, file: Path, minimum: int) -> tuple[di
     with pq.ParquetWriter(file, _arrow(pl.DataFrame(schema=NOTES)).schema, compression="zstd") as writer:
         for read in note_source.batches(table):
             right = read.filter(pl.col("iserror").ne_missing(1))
-            found = right.filter(pl.col("text").str.len_chars() > minimum).rename({"row_id": "note_id"})
-            found = found.with_columns(pl.col("category").str.strip_chars()).select(*NOTES)
-            writer.write_table(_arrow(found))
-            kept.append(found.select("hadm_id", *ORDER))
+            long = right.filter(pl.col("text").str.len_chars() > minimum).rename({"row_id": "note_id"})
+            long = long.with_columns(pl.col("category").str.strip_chars()).select(*NOTES)
+            writer.write_table(_arrow(long))
+            kept.append(long.select("hadm_id", *ORDER))
             counts["notes_read"] += len(read)
             counts["dropped_error"] += len(read) - len(right)
-            counts["dropped_short"] += len(right) - len(found)
+            counts["dropped_short"] += len(right) - len(long)
     order = pl.concat(kept).sort(ORDER)
     if repeated := len(order) - order["note_id"].n_unique():
         raise ValueError(f"{table}: {repeated:,} rows repeat the ROW_ID of another; {note_source.REMEDY}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from tqdm import tqdm
 
 from cardioembed_lib import metrics, statistics
@@ -73,10 +73,26 @@ def cosines(queries: ArrayLike, candidates: ArrayLike) -> Scores:
     >>> cosines([[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0]])(np.array([1])).tolist()
     [[0.0]]
     """
-    q, p = _units(queries, "queries"), _units(candidates, "candidates")
+    q, p = units(queries, "queries"), units(candidates, "candidates")
     if q.shape[1] != p.shape[1]:
         raise ValueError(f"queries are {q.shape[1]} wide, candidates {p.shape[1]}; embed both with the same model")
     return lambda rows: q[rows] @ p.T
+
+
+def units(vectors: ArrayLike, name: str, dtype: DTypeLike = np.float32) -> NDArray:
+    """Return (N, D) vectors of length 1, computed in ``dtype``.
+
+    Raises:
+        ValueError: another shape, no vector, or one that is zero or not finite, with ``name`` and its row.
+    """
+    array = np.asarray(vectors, dtype=dtype)
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name} have shape {array.shape}; give (notes, width), at least one of each")
+    lengths = np.linalg.norm(array, axis=1, keepdims=True)
+    bad = np.flatnonzero(~((lengths > 0) & np.isfinite(lengths)))
+    if bad.size:
+        raise ValueError(f"{name} hold a zero, NaN or infinite vector in row {bad[0]} ({bad.size} such rows)")
+    return array / lengths
 
 
 def note_recall(
@@ -131,9 +147,9 @@ def note_recall(
     kin = np.bincount(owners, minlength=asking.max() + 1)[asking]
     left = {"published": np.full(len(answers), n), "corrected": n - inside, "other_patients": n - kin + 1}
     groups = {"published": None, "corrected": asking, "other_patients": asking}
-    found: dict = {form: _form(ranks[form], left[form], groups[form], seed, ks) for form in FORMS}
-    found["published"] |= {f"ceiling_at_{k}": float(np.mean(~inside)) if k == 1 else 1.0 for k in ks}
-    return found | {
+    result: dict = {form: _form(ranks[form], left[form], groups[form], seed, ks) for form in FORMS}
+    result["published"] |= {f"ceiling_at_{k}": float(np.mean(~inside)) if k == 1 else 1.0 for k in ks}
+    return result | {
         "effective_k": float(inside.mean()),
         "same_patient_before": float(np.mean(ranks["corrected"] > ranks["other_patients"])),
         "same_patient_candidates": float(np.mean(kin - 1 - inside)),
@@ -150,41 +166,41 @@ def _ranks(scores: Scores, gold, own, patients, owners, block: int) -> dict[str,
     with tqdm(total=len(gold), desc="note recall", unit="query", leave=False) as bar:
         for start in range(0, len(gold), block):
             rows = np.arange(start, min(start + block, len(gold)))
-            found = _block(scores, rows, len(owners))
-            ranks["published"][rows] = metrics.gold_ranks(found, gold[rows])
-            ranks["corrected"][rows] = metrics.gold_ranks(found, gold[rows], exclude=own[rows])
+            table = _block(scores, rows, len(owners))
+            ranks["published"][rows] = metrics.gold_ranks(table, gold[rows])
+            ranks["corrected"][rows] = metrics.gold_ranks(table, gold[rows], exclude=own[rows])
             kin = patients[rows, None] == owners[None, :]
             kin[np.arange(len(rows)), gold[rows]] = False
-            found[kin] = -np.inf
-            ranks["other_patients"][rows] = metrics.gold_ranks(found, gold[rows])
+            table[kin] = -np.inf
+            ranks["other_patients"][rows] = metrics.gold_ranks(table, gold[rows])
             bar.update(len(rows))
     return ranks
 
 
 def _block(scores: Scores, rows: NDArray[np.int64], n_candidates: int) -> NDArray[np.float32]:
     """Return the scores of some queries, in an array of our own."""
-    found = np.array(scores(rows), dtype=np.float32)
+    table = np.array(scores(rows), dtype=np.float32)
     where = f"queries {rows[0]} to {rows[-1]}"
-    if found.shape != (len(rows), n_candidates):
-        raise ValueError(f"scores of {where} have shape {found.shape}; give ({len(rows)}, {n_candidates})")
-    if not np.isfinite(found).all():
+    if table.shape != (len(rows), n_candidates):
+        raise ValueError(f"scores of {where} have shape {table.shape}; give ({len(rows)}, {n_candidates})")
+    if not np.isfinite(table).all():
         raise ValueError(f"scores of {where} hold NaN or infinite values; look at their embeddings")
-    return found
+    return table
 
 
 def _form(
     ranks: NDArray, candidates: NDArray, groups: NDArray | None, seed: int, ks: Sequence[int]
 ) -> dict[str, float]:
-    found = {}
+    result = {}
     for k in ks:
         low, high = statistics.bootstrap(ranks <= k, seed, groups=groups)
-        found |= {
+        result |= {
             f"recall_at_{k}": metrics.accuracy_at(ranks, k),
             f"recall_at_{k}_low": low,
             f"recall_at_{k}_high": high,
         }
-        found[f"random_at_{k}"] = float(np.minimum(k / candidates, 1).mean())
-    return found
+        result[f"random_at_{k}"] = float(np.minimum(k / candidates, 1).mean())
+    return result
 
 
 def _checked(gold, own, patients, pool_patients) -> tuple[NDArray, NDArray, NDArray, NDArray]:
@@ -218,14 +234,3 @@ def _checked(gold, own, patients, pool_patients) -> tuple[NDArray, NDArray, NDAr
             raise ValueError(f"the {name} of query {strange[0]} is of another patient ({strange.size} such queries)")
     numbers = np.unique(np.concatenate([asking, owners]), return_inverse=True)[1]
     return answers.astype(np.int64), itself.astype(np.int64), numbers[: len(asking)], numbers[len(asking) :]
-
-
-def _units(vectors: ArrayLike, name: str) -> NDArray[np.float32]:
-    array = np.asarray(vectors, dtype=np.float32)
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(f"{name} have shape {array.shape}; give (notes, width), at least one of each")
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    bad = np.flatnonzero(~((lengths > 0) & np.isfinite(lengths)))
-    if bad.size:
-        raise ValueError(f"{name} hold a zero, NaN or infinite vector in row {bad[0]} ({bad.size} such rows)")
-    return array / lengths

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from tqdm import tqdm
 
+from cardioembed_study.notes import recall
+
 NOTHING = 1e-12  # a smaller distance is rounding: notes with equal vectors are no distance apart
 
 
@@ -91,19 +93,19 @@ def silhouettes(
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(units), min(size, len(units)), replace=False))
     group = _groups(owners[rows], groups, rng)
-    found, without = {}, {}
+    result, without = {}, {}
     for name, own in labels.items():
         kept, classes = _classes(np.asarray(own)[rows], name)
         part, out = units[rows[kept]], group[kept]
         bar = tqdm(range(group.max() + 1), desc=f"silhouette by {name}", unit="group", leave=False)
         without[name] = np.array([_mean(part[out != g], classes[out != g], name) for g in bar])
         counts = {"n": len(kept), "classes": int(classes.max()) + 1}
-        found[name] = _interval(_mean(part, classes, name), without[name]) | counts
-    if len(found) == 2:
-        first, second = found
-        change = found[second]["silhouette"] - found[first]["silhouette"]
-        found["delta"] = _interval(change, without[second] - without[first])
-    return found
+        result[name] = _interval(_mean(part, classes, name), without[name]) | counts
+    if len(result) == 2:
+        first, second = result
+        change = result[second]["silhouette"] - result[first]["silhouette"]
+        result["delta"] = _interval(change, without[second] - without[first])
+    return result
 
 
 def _groups(owners: NDArray, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -138,18 +140,18 @@ def _classes(own: NDArray, name: str) -> tuple[NDArray[np.int64], NDArray[np.int
     """Return the rows whose class has two notes or more, and their classes as numbers."""
     _, number, counts = np.unique(own, return_inverse=True, return_counts=True)
     kept = np.flatnonzero(counts[number] > 1)
-    classes = np.unique(number[kept], return_inverse=True)[1]
-    if len(np.unique(classes)) < 2:
+    names, classes = np.unique(number[kept], return_inverse=True)
+    if len(names) < 2:
         raise ValueError(
-            f"labels {name!r}: {len(np.unique(classes))} class of two notes or more among {len(own)} notes; a silhouette "
-            "compares two at least"
+            f"labels {name!r}: {len(names)} class of two notes or more among {len(own)} notes; a silhouette compares two "
+            "at least"
         )
     return kept, classes
 
 
 def _checked(vectors, labels, patients) -> tuple[NDArray[np.float64], NDArray]:
     """Return unit vectors and patients; errors name rows, never patients."""
-    x, owners = np.asarray(vectors, dtype=np.float64), np.asarray(patients)
+    x, owners = np.asarray(vectors), np.asarray(patients)
     if x.ndim != 2 or len(x) != len(owners):
         raise ValueError(f"vectors have shape {x.shape} for {len(owners)} patients; give (N, D) and (N,)")
     if not labels or "delta" in labels:
@@ -160,8 +162,4 @@ def _checked(vectors, labels, patients) -> tuple[NDArray[np.float64], NDArray]:
         missing = [i for i, label in enumerate(own) if label is None]
         if missing:
             raise ValueError(f"labels {name!r}: row {missing[0]} has none ({len(missing)} such rows); call it 'none'")
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    bad = np.flatnonzero(~((lengths > 0) & np.isfinite(lengths)))
-    if bad.size:
-        raise ValueError(f"vectors hold a zero, NaN or infinite vector in row {bad[0]} ({bad.size} such rows)")
-    return x / lengths, owners
+    return recall.units(x, "vectors", np.float64), owners

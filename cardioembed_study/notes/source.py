@@ -181,10 +181,10 @@ def _reader(stream: _Counted, table: Table) -> Iterator[pa.RecordBatch]:
 
 def _wording(message: str, row: int) -> str:
     """Return pyarrow's complaint without the row's content, which it would show."""
-    if found := re.match(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)", message):
-        return f"has {int(found[3]):,} columns in row {int(found[1]):,} and {found[2]} in its header"
-    if found := re.search(r"Row #(\d+): .*invalid UTF8", message):
-        return f"is not UTF-8 in row {int(found[1]):,}"
+    if wrong := re.match(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)", message):
+        return f"has {int(wrong[3]):,} columns in row {int(wrong[1]):,} and {wrong[2]} in its header"
+    if wrong := re.search(r"Row #(\d+): .*invalid UTF8", message):
+        return f"is not UTF-8 in row {int(wrong[1]):,}"
     if "straddling" in message:
         return f"has no end of a row within {BLOCK // 2**20} MiB after row {row - 1:,}: a quoted field is not closed"
     return f"is no CSV that can be read after row {row - 1:,}"
@@ -227,5 +227,5 @@ def _described(text: str, kind: str) -> str:
     """Return what is wrong with a value without showing it."""
     if kind == "number" and re.fullmatch(r"-?\d+\.\d*", text):
         return f"a number with a decimal point, wanted {WANTED[kind]}; some program made floats of the ids: {REMEDY}"
-    found = f"{len(text):,} characters that are none" if text else "empty"
-    return f"{found}, wanted {WANTED[kind]}; {REMEDY}"
+    written = f"{len(text):,} characters that are none" if text else "empty"
+    return f"{written}, wanted {WANTED[kind]}; {REMEDY}"

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import islice
 from random import Random
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from cardioembed_study import paths
 from cardioembed_study.notes.generator import phrases
@@ -25,8 +27,9 @@ COLUMNS = {
     ),
     "DIAGNOSES_ICD": ("ROW_ID", "SUBJECT_ID", "HADM_ID", "SEQ_NUM", "ICD9_CODE"),
 }
-TIMES = {"DOB", "DOD", "DOD_HOSP", "DOD_SSN", "ADMITTIME", "DISCHTIME", "DEATHTIME", "EDREGTIME", "EDOUTTIME"}
-NUMBERS = {"ROW_ID", "SUBJECT_ID", "HADM_ID", "SEQ_NUM", "EXPIRE_FLAG", "HOSPITAL_EXPIRE_FLAG", "HAS_CHARTEVENTS_DATA"}
+TIMES = ("DOB", "DOD", "DOD_HOSP", "DOD_SSN", "ADMITTIME", "DISCHTIME", "DEATHTIME", "EDREGTIME", "EDOUTTIME")
+NUMBERS = ("ROW_ID", "SUBJECT_ID", "HADM_ID", "SEQ_NUM", "EXPIRE_FLAG", "HOSPITAL_EXPIRE_FLAG", "HAS_CHARTEVENTS_DATA")
+TYPES = dict.fromkeys(TIMES, pl.Datetime("us")) | dict.fromkeys(NUMBERS, pl.Int64)  # the others are text
 TIME = "%Y-%m-%d %H:%M:%S"
 PEOPLE = {  # ours: a plain mix
     "INSURANCE": ("Medicare", "Medicare", "Medicare", "Private", "Private", "Medicaid", "Government"),
@@ -78,17 +81,17 @@ def population(n: int, seed: int) -> dict[str, pl.DataFrame]:
     if n < 1:
         raise ValueError(f"n is {n}; a population has at least one patient")
     rng = Random(f"population {seed}")
-    stays = [rng.choices((1, 2, 3, 4), (80, 13, 5, 2))[0] for _ in range(n)]
+    stays = rng.choices((1, 2, 3, 4), (80, 13, 5, 2), k=n)
     numbers = iter(rng.sample(range(100_000, 100_000 + max(100_000, 4 * n)), sum(stays)))
-    rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
+    patients, admissions, diagnoses = [], [], []
     for subject, count in enumerate(stays, start=20_001):
-        person = {"SUBJECT_ID": subject, **{name: rng.choice(options) for name, options in PEOPLE.items()}}
-        admissions, diagnoses = _admissions(rng, person, [next(numbers) for _ in range(count)])
-        rows["PATIENTS"].append(_patient(rng, admissions))
-        rows["ADMISSIONS"] += admissions
-        rows["DIAGNOSES_ICD"] += diagnoses
-    tables = {name: pl.DataFrame(table, infer_schema_length=None) for name, table in rows.items()}
-    return {name: _typed(name, table.with_row_index("ROW_ID", offset=1)) for name, table in tables.items()}
+        person = {"SUBJECT_ID": subject} | {name: rng.choice(options) for name, options in PEOPLE.items()}
+        own, codes = _admissions(rng, person, list(islice(numbers, count)))
+        patients.append(_patient(rng, own))
+        admissions += own
+        diagnoses += codes
+    frames = (pl.DataFrame(rows, infer_schema_length=None) for rows in (patients, admissions, diagnoses))
+    return from_tables(*(frame.with_row_index("ROW_ID", offset=1) for frame in frames))
 
 
 def from_tables(patients: pl.DataFrame, admissions: pl.DataFrame, diagnoses: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -100,10 +103,21 @@ def from_tables(patients: pl.DataFrame, admissions: pl.DataFrame, diagnoses: pl.
         diagnoses: DIAGNOSES_ICD, codes as text.
 
     Raises:
-        ValueError: a column is missing, a time is none, or codes were read as numbers, which loses the zeros at their front.
+        ValueError: a column is missing, or codes were read as numbers, which loses the zeros at their front.
+        polars.exceptions.InvalidOperationError: a time is none.
     """
-    given = zip(COLUMNS, (patients, admissions, diagnoses), strict=True)
-    return {name: _typed(name, table.rename(str.upper)) for name, table in given}
+    tables = {}
+    for name, given in zip(COLUMNS, (patients, admissions, diagnoses), strict=True):
+        table = given.rename(str.upper)
+        if missing := [column for column in COLUMNS[name] if column not in table.columns]:
+            raise ValueError(f"{name} lacks the column {missing[0]}; it has {', '.join(table.columns)}")
+        kind = table.schema.get("ICD9_CODE", pl.String)
+        if kind != pl.String:
+            raise ValueError(f"{name}: ICD9_CODE is {kind}, not text; read it as text, 0389 is not 389")
+        written = cs.by_name(*TIMES, require_all=False) & cs.string()
+        types = {column: TYPES.get(column, pl.String) for column in COLUMNS[name]}
+        tables[name] = table.with_columns(written.str.to_datetime(TIME)).select(*types).cast(types)
+    return tables
 
 
 def _admissions(rng: Random, person: Row, numbers: Sequence[int]) -> tuple[list[Row], list[Row]]:
@@ -115,9 +129,9 @@ def _admissions(rng: Random, person: Row, numbers: Sequence[int]) -> tuple[list[
         end = start + timedelta(minutes=round(1440 * min(rng.lognormvariate(1.9, 0.7), 90)))
         died = position == len(numbers) and rng.random() < 0.1
         planned = rng.random() < 0.12
-        times = {"ADMITTIME": start, "DISCHTIME": end, "DEATHTIME": end if died else None}
         stay = {
             "HADM_ID": number,
+            **{"ADMITTIME": start, "DISCHTIME": end, "DEATHTIME": end if died else None},
             "ADMISSION_TYPE": "ELECTIVE" if planned else rng.choice(("EMERGENCY", "EMERGENCY", "URGENT")),
             "ADMISSION_LOCATION": "PHYS REFERRAL/NORMAL DELI" if planned else "EMERGENCY ROOM ADMIT",
             "DISCHARGE_LOCATION": "DEAD/EXPIRED" if died else rng.choice(("HOME", "HOME HEALTH CARE", "SNF")),
@@ -127,9 +141,9 @@ def _admissions(rng: Random, person: Row, numbers: Sequence[int]) -> tuple[list[
             "HOSPITAL_EXPIRE_FLAG": int(died),
             "HAS_CHARTEVENTS_DATA": 1,
         }
-        admissions.append({**person, **times, **stay})
+        admissions.append(person | stay)
         keys = {"SUBJECT_ID": person["SUBJECT_ID"], "HADM_ID": number}
-        diagnoses += [{**keys, "SEQ_NUM": i, "ICD9_CODE": code} for i, code in enumerate(codes, start=1)]
+        diagnoses += [keys | {"SEQ_NUM": i, "ICD9_CODE": code} for i, code in enumerate(codes, start=1)]
         start = end + timedelta(minutes=round(1440 * rng.lognormvariate(4.5, 1.2)))
     return admissions, diagnoses
 
@@ -138,13 +152,9 @@ def _patient(rng: Random, admissions: Sequence[Row]) -> Row:
     age = min(max(rng.gauss(65, 16), 19), 98)
     first, last = admissions[0], admissions[-1]
     born = first["ADMITTIME"] - timedelta(days=365.25 * (300 if age > 89 else age))  # MIMIC-III hides great age so
-    died = last["DEATHTIME"] and _midnight(last["DEATHTIME"])
-    keys = {"SUBJECT_ID": first["SUBJECT_ID"], "GENDER": rng.choice("FM"), "DOB": _midnight(born)}
-    return {**keys, "DOD": died, "DOD_HOSP": died, "DOD_SSN": None, "EXPIRE_FLAG": int(died is not None)}
-
-
-def _midnight(time: datetime) -> datetime:
-    return time.replace(hour=0, minute=0, second=0, microsecond=0)
+    died = last["DEATHTIME"] and last["DEATHTIME"].date()
+    keys = {"SUBJECT_ID": first["SUBJECT_ID"], "GENDER": rng.choice("FM"), "DOB": born.date()}
+    return keys | {"DOD": died, "DOD_HOSP": died, "DOD_SSN": None, "EXPIRE_FLAG": int(died is not None)}
 
 
 @cache
@@ -184,20 +194,3 @@ def complaint(codes: Sequence[str]) -> str:
     """Return why somebody with these codes comes: the first complaint that any of them is known for."""
     known = (phrases.entry(code).get("complaint") for code in codes)
     return next(filter(None, known), "weakness")
-
-
-def _typed(name: str, table: pl.DataFrame) -> pl.DataFrame:
-    """Return MIMIC-III's columns of a table, in their order and types."""
-    if missing := [column for column in COLUMNS[name] if column not in table.columns]:
-        raise ValueError(f"{name} lacks the column {missing[0]}; it has {', '.join(table.columns)}")
-    if name == "DIAGNOSES_ICD" and table.schema["ICD9_CODE"] != pl.String:
-        raise ValueError(
-            f"{name}: ICD9_CODE is {table.schema['ICD9_CODE']}, not text; read it as text, 0389 is not 389"
-        )
-    return table.select(_column(column, table.schema[column]) for column in COLUMNS[name])
-
-
-def _column(name: str, kind: pl.DataType) -> pl.Expr:
-    if name in TIMES:
-        return pl.col(name).str.to_datetime(TIME) if kind == pl.String else pl.col(name).cast(pl.Datetime("us"))
-    return pl.col(name).cast(pl.Int64 if name in NUMBERS else pl.String)

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 
@@ -78,45 +79,44 @@ def _titles(diagnoses: pl.DataFrame) -> pl.DataFrame:
 
 def _notes(tables: dict[str, pl.DataFrame], seed: int, mean_notes: int) -> Iterator[cohort.Row]:
     """Yield the rows of NOTEEVENTS but for their ROW_ID, patient by patient."""
-    diagnoses = tables["DIAGNOSES_ICD"].drop_nulls("ICD9_CODE").sort("HADM_ID", "SEQ_NUM", maintain_order=True)
-    codes = {
-        hadm: [icd9.normalise(code) for _, code in rows]
-        for hadm, rows in groupby(diagnoses.select("HADM_ID", "ICD9_CODE").iter_rows(), key=lambda row: row[0])
-    }
-    people = {row["SUBJECT_ID"]: row for row in tables["PATIENTS"].iter_rows(named=True)}
-    ordered = tables["ADMISSIONS"].sort("SUBJECT_ID", "ADMITTIME").iter_rows(named=True)
-    for subject, admissions in groupby(ordered, key=lambda row: row["SUBJECT_ID"]):
+    diagnoses = tables["DIAGNOSES_ICD"].drop_nulls("ICD9_CODE").sort("SEQ_NUM", maintain_order=True)
+    joined = (
+        tables["ADMISSIONS"]
+        .join(tables["PATIENTS"].select("SUBJECT_ID", "GENDER", "DOB"), on="SUBJECT_ID", how="left")
+        .join(diagnoses.group_by("HADM_ID").agg(codes="ICD9_CODE"), on="HADM_ID", how="left")
+        .sort("SUBJECT_ID", "ADMITTIME")
+    )
+    for subject, admissions in groupby(joined.iter_rows(named=True), key=itemgetter("SUBJECT_ID")):
         rng = Random(f"notes {seed} {subject}")
         own, usual = stays.traits(rng), stays.levels(rng)
         rows = []
         for admission in admissions:
-            listed = codes.get(admission["HADM_ID"], [])
-            facts = _facts(people[subject], admission, listed)
-            stay = stays.begin(rng, own, usual, listed, facts, admission["ADMITTIME"])
+            codes = [icd9.normalise(code) for code in admission["codes"] or ()]
+            stay = stays.begin(rng, own, usual, codes, _facts(admission, codes), admission["ADMITTIME"])
             rows += _of_stay(stay, admission, seed, mean_notes)
         rng.shuffle(rows)
         yield from rows
 
 
-def _facts(person: cohort.Row, admission: cohort.Row, codes: Sequence[str]) -> dict[str, str]:
+def _facts(admission: cohort.Row, codes: Sequence[str]) -> dict[str, str]:
     """Return what the notes of an admission may say of the person and the stay."""
-    start, woman = admission["ADMITTIME"], person["GENDER"] == "F"
-    years = (start - person["DOB"]).days // 365.25
+    start, born, woman = admission["ADMITTIME"], admission["DOB"], admission["GENDER"] == "F"
+    years = (start - born).days // 365.25
     return {
         "age": f"{years:.0f}" if years < 90 else "[**Age over 90 **]",
-        **{"sex": "woman" if woman else "man", "gender": person["GENDER"]},
+        **{"sex": "woman" if woman else "man", "gender": admission["GENDER"]},
         **{"he": "she" if woman else "he", "him": "her" if woman else "him"},
         "complaint": (admission["DIAGNOSIS"] or cohort.complaint(codes)).lower(),
         "insurance": admission["INSURANCE"],
         "disposition": admission["DISCHARGE_LOCATION"].lower(),
         "admitted": f"[**{start.year}-{start.month}-{start.day}**]",
-        "born": f"[**{person['DOB'].year}-{person['DOB'].month}-{person['DOB'].day}**]",
+        "born": f"[**{born.year}-{born.month}-{born.day}**]",
     }
 
 
 def _of_stay(stay: stays.Stay, admission: cohort.Row, seed: int, mean_notes: int) -> Iterator[cohort.Row]:
     """Yield an admission's notes in order of time, the discharge summary last."""
-    rng, kinds = stay.rng, phrases.styles()
+    rng, kinds, stubs = stay.rng, phrases.styles(), phrases.bank("words")["stubs"].splitlines()
     start, end = admission["ADMITTIME"], admission["DISCHTIME"]
     number = max(round(rng.lognormvariate(math.log(mean_notes) - SPREAD**2 / 2, SPREAD)), 1)
     minutes = max(int((end - start).total_seconds() // 60), 1)
@@ -131,7 +131,8 @@ def _of_stay(stay: stays.Stay, admission: cohort.Row, seed: int, mean_notes: int
         stay.facts["day"] = str((when - start).days + 1)
         author = phrases.author(style, rng.choice(team[style]), seed)
         written = stays.text(stay, style, author)
-        yield {**_row(rng, style, author.number, admission, when), "TEXT": _or_stub(rng, written)}
+        row = _row(rng, style, author.number, admission, when)
+        yield row | {"TEXT": rng.choice(stubs) if rng.random() < STUB else written}
 
 
 def _row(rng: Random, style: str, author: int, admission: cohort.Row, when: datetime) -> cohort.Row:
@@ -150,7 +151,3 @@ def _row(rng: Random, style: str, author: int, admission: cohort.Row, when: date
         row |= {"CHARTTIME": f"{when:{cohort.TIME}}", "STORETIME": f"{stored:{cohort.TIME}}"}
         row["CGID"] = 14_000 + position * AUTHORS + author
     return row
-
-
-def _or_stub(rng: Random, written: str) -> str:
-    return written if rng.random() >= STUB else rng.choice(phrases.bank("words")["stubs"].splitlines())

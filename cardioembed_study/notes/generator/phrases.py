@@ -136,11 +136,11 @@ def misspelt(note: str, rng: Random) -> str:
     '[**Known lastname 12**] 128/64'
     """
     parts = re.split(f"({MASKED})", note, flags=re.DOTALL)
-    parts[::2] = [" ".join(_typed(word, rng) for word in part.split(" ")) for part in parts[::2]]
+    parts[::2] = [" ".join(_slip(word, rng) for word in part.split(" ")) for part in parts[::2]]
     return "".join(parts)
 
 
-def _typed(word: str, rng: Random) -> str:
+def _slip(word: str, rng: Random) -> str:
     if len(word) < 4 or rng.random() > 1.6 * TYPO or not word.isalpha():  # about two words in three are eligible
         return word
     at = rng.randrange(1, len(word) - 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
@@ -37,9 +37,9 @@ class Stay:
     home: dict[str, float]  # the level that each value returns to
     entries: list[Entry]
     when: datetime
-    values: dict[str, float] = field(default_factory=dict)
-    focus: list[Entry] = field(default_factory=list)
-    said: dict[tuple[str, int], list[str]] = field(default_factory=dict)  # the last sentences, by style and section
+    focus: list[Entry]
+    values: dict[str, float]
+    said: dict[tuple[str, int], list[str]]  # the last sentences, by style and section
 
 
 def traits(rng: Random) -> dict[str, str]:
@@ -86,13 +86,11 @@ def begin(
         for name, shift in signs.get("levels", {}).items():
             home[name] += SHIFT * shift
     events = phrases.bank("events")
-    known += [
-        {about: phrases.lines(text) for about, text in events[name].items()}
-        for name in rng.sample(sorted(events), EVENTS)
-    ]
-    stay = Stay(rng, own, facts, home, known, when, focus=rng.sample(known, min(FOCUS, len(known))))
-    stay.values = {name: _stepped(rng, name, level) for name, level in home.items()}
-    return stay
+    for name in rng.sample(sorted(events), EVENTS):
+        known.append({about: phrases.lines(block) for about, block in events[name].items()})
+    focus = rng.sample(known, min(FOCUS, len(known)))
+    values = {name: _stepped(rng, name, level) for name, level in home.items()}
+    return Stay(rng, own, facts, home, known, when, focus, values, said={})
 
 
 def advance(stay: Stay, when: datetime) -> None:
@@ -167,8 +165,11 @@ def _line(stay: Stay, block: str) -> str:
 
 def _filled(stay: Stay, phrase: Phrase) -> str:
     """Return a phrase with its choices made and its slots filled."""
-    chosen = "".join(part[0] if len(part) == 1 else stay.rng.choice(part) for part in phrase)
-    return SLOT.sub(lambda slot: _slot(stay, slot[1]), chosen) if "{" in chosen else chosen
+    return _slots_filled(stay, "".join(part[0] if len(part) == 1 else stay.rng.choice(part) for part in phrase))
+
+
+def _slots_filled(stay: Stay, line: str) -> str:
+    return SLOT.sub(lambda slot: _slot(stay, slot[1]), line)
 
 
 def _slot(stay: Stay, name: str) -> str:
@@ -179,12 +180,10 @@ def _slot(stay: Stay, name: str) -> str:
     if name in stay.traits:
         return stay.traits[name] if rng.random() < LOYAL else rng.choice(words["traits"][name].splitlines())
     if name in words["marks"]:
-        mark = rng.choice(words["marks"][name].splitlines())
-        return f"[**{SLOT.sub(lambda slot: _slot(stay, slot[1]), mark)}**]"
+        return f"[**{_slots_filled(stay, rng.choice(words['marks'][name].splitlines()))}**]"
     if name == "known":
-        named = [signs["names"] for signs in stay.entries if "names" in signs] or [
-            phrases.lines(stay.facts["complaint"])
-        ]
+        named = [signs["names"] for signs in stay.entries if "names" in signs]
+        named = named or [phrases.lines(stay.facts["complaint"])]
         some = rng.sample(named, min(rng.randint(*NAMED), len(named)))
         return ", ".join(dict.fromkeys(_filled(stay, rng.choice(names)) for names in some))
     if name in ("when", "before", "later"):
