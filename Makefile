@@ -39,7 +39,7 @@ lint: .venv/made  ## style of code and notebooks
 verify: .venv/made  ## run PROFILE afresh in artifacts/verify and compare with the committed records
 	rm -rf artifacts/verify/$(PROFILE)
 	CARDIOEMBED_ARTIFACTS="$(CURDIR)/artifacts/verify" $(GRAPH) --config profile=$(PROFILE) -- all
-	$(PY) -m cardioembed_study.records verify artifacts/verify/$(PROFILE)/results book/results/$(PROFILE)
+	$(PY) -m cardioembed_study.workflow.verify artifacts/verify/$(PROFILE)/results book/results/$(PROFILE)
 
 publish: .venv/made  ## copy the finished evidence of PROFILE into book/ and adapters/, past the privacy gate
 	$(PY) -m cardioembed_study.workflow.publish evidence $(PROFILE)
