@@ -1,6 +1,7 @@
 """What every test may use: no network, the packaged model, and tiny random models made in memory."""
 
 import os
+import signal
 import socket
 
 import tiny
@@ -32,6 +33,12 @@ VOCABULARY = (
 )
 
 
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_network():
     """Refuse every connection and every look-up of a name that leaves this machine."""
@@ -58,6 +65,20 @@ def no_network():
         patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
         patch.setattr(socket, "getaddrinfo", guarded_look_up)
         yield
+
+
+@pytest.fixture
+def no_hang():
+    """Stop a test after 5 seconds of processor time, ten times what it needs unless its work grows with the square."""
+
+    def stop(*_):
+        raise RuntimeError("still running after 5 s of processor time: the work grows faster than the input")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """What a clinician would miss stays, what the printer added goes, and sentences end where they end."""
 
-import time
-
 import pytest
 
 from cardioembed_study.corpus import cleaning
@@ -188,15 +186,10 @@ def test_sentences_that_say_nothing_are_noise(sentence):
 @pytest.mark.parametrize(
     "hostile", ["a" * 10**6, "(" * 10**6, "[" * 10**6, "<b " * 300_000, "(A, 2018;" * 100_000, "$" * 10**6]
 )
-def test_a_line_of_a_million_characters_does_not_hang(hostile):
-    started = time.perf_counter()
+def test_a_line_of_a_million_characters_does_not_hang(hostile, no_hang):
     cleaning.sentences(cleaning.clean(hostile))
-    assert time.perf_counter() - started < 2
 
 
-def test_ten_thousand_sentences_are_clean_and_split_within_five_seconds():
-    paragraph = " ".join(f"Patient no. {n} had a gradient of approx. {n}.5 mmHg (Fig. {n})." for n in range(10))
-    started = time.perf_counter()
-    found = sum(len(cleaning.sentences(cleaning.clean(paragraph))) for _ in range(1000))
-    assert found == 10_000
-    assert time.perf_counter() - started < 5  # the requirement: 60,000 in 30 s
+def test_a_paragraph_of_ten_thousand_sentences_does_not_hang(no_hang):
+    said = (f"Patient no. {n} had a gradient of approx. {n}.5 mmHg (Fig. {n})." for n in range(10_000))
+    assert len(cleaning.sentences(cleaning.clean(" ".join(said)))) == 10_000

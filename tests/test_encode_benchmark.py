@@ -3,7 +3,9 @@
 import importlib.util
 import sys
 from concurrent.futures.process import BrokenProcessPool
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -70,5 +72,7 @@ def test_each_reason_is_one_line():
     assert benchmark.reason(ValueError("needs\n  code")) == "needs code"
 
 
-def test_a_share_of_a_core_is_a_share():
-    assert 0 < benchmark.spin(0.05) <= 1.05
+def test_a_share_of_a_core_is_processor_time_over_time_passed(monkeypatch):
+    clocks = {"perf_counter": count(0, 0.5).__next__, "process_time": count(0, 0.75).__next__}
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(**clocks))
+    assert benchmark.spin(1.0) == 0.5  # 1.5 s have passed when it stops, and in half of them a core was ours

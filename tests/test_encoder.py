@@ -47,9 +47,9 @@ PARTS = [
 ]
 MIDDLE = [
     f"On day {n} the team looked at {PARTS[n % 6]} again and found it {'wider' if n % 2 else 'unchanged'} than before."
-    for n in range(25)
+    for n in range(6)
 ]
-LONG = [" ".join(f"Sentence {i} of {n} is about {PARTS[(i + n) % 6]}." for i in range(n)) for n in range(5, 65, 4)]
+LONG = [" ".join(f"Sentence {i} of {n} is about {PARTS[(i + n) % 6]}." for i in range(n)) for n in (5, 9, 17, 33)]
 TEXTS = [*SHORT, *MIDDLE, *LONG]
 
 
@@ -76,18 +76,18 @@ def test_minilm_is_the_model_that_sentence_transformers_runs(minilm):
 
     folder, _ = models._source(tiny.spec("all-MiniLM-L6-v2"))
     theirs = SentenceTransformer(folder, device="cpu")
-    assert len(TEXTS) == 60 and max(len(x) for x in minilm.tokenizer(LONG)["input_ids"]) > 256 == minilm.max_length
+    assert len(TEXTS) == 30 and max(len(x) for x in minilm.tokenizer(LONG)["input_ids"]) > 256 == minilm.max_length
     ours = encoders.encode(minilm, TEXTS)
     close(ours, theirs.encode(TEXTS, batch_size=16))
-    assert ours.shape == (60, 384) and ours.dtype == np.float32
-    close(np.linalg.norm(ours, axis=1), np.ones(60))
+    assert ours.shape == (30, 384) and ours.dtype == np.float32
+    close(np.linalg.norm(ours, axis=1), np.ones(30))
     prompted = encoders.encode(minilm, TEXTS[:9], prompt="query: ")
     close(prompted, theirs.encode(TEXTS[:9], prompt="query: "))
     assert abs(prompted - ours[:9]).max() > 1e-2
 
 
 def test_budget_and_order_change_nothing_with_real_weights(minilm):
-    texts = [*SHORT[:12], *MIDDLE[:4], LONG[0], LONG[-1]]
+    texts = [*SHORT[:5], MIDDLE[0], *LONG[:2]]
     wanted = encoders.encode(minilm, texts)
     order = np.random.default_rng(3).permutation(len(texts))
     for budget in (1, 100, 10**6):

@@ -275,7 +275,7 @@ def test_the_texts_of_the_mirror_are_those_that_mteb_counts(name, monkeypatch):
 # ---- what cannot be asked
 
 
-def test_without_a_network_every_task_of_the_hub_says_so_within_seconds(own, monkeypatch):
+def test_without_a_network_every_task_of_the_hub_says_so_after_one_question(own, monkeypatch):
     def refuse(*_, **__):
         asked.append(1)
         raise requests.ConnectionError
@@ -284,10 +284,10 @@ def test_without_a_network_every_task_of_the_hub_says_so_within_seconds(own, mon
     monkeypatch.setattr(mteb_tasks.hub, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(requests, "head", refuse)
     monkeypatch.setattr(manifests, "fetch", lambda _: (_ for _ in ()).throw(FileNotFoundError("not here")))
-    started = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited for a network that is not there"))
     names = ["CorpusDefinitions", "SciFact", "ArguAna", "MedicalQARetrieval", "PublicHealthQA", "TRECCOVID", "CUREv1"]
     found, missing = mteb_tasks.gather(names, mteb_tasks.from_corpus(own), largest=20_000)
-    assert time.monotonic() - started < 2 and asked == [1]
+    assert asked == [1]
     assert list(found) == ["CorpusDefinitions"]
     assert missing == {
         "SciFact": "the files of manifest scifact are not here, and the hub cannot be reached (ConnectionError)",

@@ -9,46 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import models, training
+from cardioembed_lib import training
 from cardioembed_study import paths
 
 spec = importlib.util.spec_from_file_location("gpu_benchmark", paths.ROOT / "benchmarks" / "gpu.py")
 benchmark = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(benchmark)
-
-on_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
-]
-SENTENCES = [
-    "The left ventricle is thicker than the right.",
-    "It works against a pressure several times as high.",
-    "Narrowing of the aortic valve raises that pressure further, and the wall answers by growing.",
-    "A stiff wall fills late.",
-    "The atrium then helps more than usual.",
-    "Losing that help in fibrillation is felt at once.",
-    "Fast beats leave too little time to fill.",
-    "Slowing them is the first step.",
-]
-
-
-def use(*marks):
-    """Return a decorator that puts several marks on a test."""
-
-    def decorate(test):
-        for mark in marks:
-            test = mark(test)
-        return test
-
-    return decorate
-
-
-def minilm(device):
-    found = tiny.with_adapter(models.load(tiny.spec("all-MiniLM-L6-v2"), device=device))
-    ids = encoders.tokenise(found, SENTENCES)
-    n = len(ids)
-    pairs = training.Pairs(ids, ids[1:] + ids[:1], [[] for _ in ids], list(range(n)), [str(i) for i in range(n)])
-    return found, pairs
 
 
 @pytest.mark.parametrize("bits", [0, 8])
@@ -71,12 +37,12 @@ def test_the_benchmark_has_the_shape_of_the_paper():
     assert sum(p.numel() for p in model.parameters()) == 7_567_295_488  # data_manifests/models.yaml
 
 
-@use(*on_gpu)
+@pytest.mark.gpu
 def test_a_step_on_the_gpu_is_a_step_on_the_processor():
     plan = tiny.plan(batch_size=8)
     results = []
     for device in ("cpu", "cuda"):
-        found, pairs = minilm(device)
+        found, pairs = tiny.minilm(device)
         loss = training.batch_loss(found, pairs, range(8), plan)
         loss.backward()
         results.append((loss.item(), {n: p.grad.cpu() for n, p in found.model.named_parameters() if p.requires_grad}))
@@ -86,20 +52,20 @@ def test_a_step_on_the_gpu_is_a_step_on_the_processor():
         torch.testing.assert_close(gpu_gradients[name], gradient, rtol=2e-2, atol=2e-3, msg=name)
 
 
-@use(*on_gpu)
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_run_stopped_on_the_gpu_ends_with_the_very_same_bytes(tmp_path, precision):
     plan = tiny.plan(batch_size=4, epochs=8, eval_every=3, checkpoint_every=2, precision=precision)
 
     def run(name, stop_at=None):
-        found, pairs = minilm("cuda")
+        found, pairs = tiny.minilm("cuda")
         calls = []
 
         def evaluate(encoder):
             calls.append(1)
             if len(calls) == stop_at:
                 raise KeyboardInterrupt
-            return float(encoders.encode(encoder, SENTENCES)[0, 0])
+            return float(encoders.encode(encoder, tiny.SENTENCES)[0, 0])
 
         training.train(found, pairs, plan, tmp_path / name, evaluate, progress=False)
         return tiny.adapter(found)
@@ -113,9 +79,9 @@ def test_a_run_stopped_on_the_gpu_ends_with_the_very_same_bytes(tmp_path, precis
     assert all(torch.equal(kept[0][key], kept[1][key]) for key in kept[0])
 
 
-@use(*on_gpu)
+@pytest.mark.gpu
 def test_bfloat16_on_the_gpu_gives_nearly_the_loss_of_float32():
-    found, pairs = minilm("cuda")
+    found, pairs = tiny.minilm("cuda")
     plan = tiny.plan(batch_size=8)
     with torch.inference_mode():
         exact, rough = (
@@ -125,7 +91,7 @@ def test_bfloat16_on_the_gpu_gives_nearly_the_loss_of_float32():
     assert rough == pytest.approx(exact, abs=0.05)
 
 
-@use(*on_gpu)
+@pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [0, 8])
 def test_the_shape_of_the_paper_trains_on_one_gpu(tmp_path, bits):

@@ -1,7 +1,5 @@
 """Which layers an adapter touches, how many numbers that is, and that laying it on and merging it do what they say."""
 
-import time
-
 import pytest
 import tiny
 import torch
@@ -101,7 +99,7 @@ def test_count_is_what_peft_trains(architecture, targets):
 
 
 @pytest.mark.parametrize(("rank", "targets", "numbers", "size"), QWEN3_8B)
-def test_adapter_of_the_papers_base_has_the_size_of_the_published_one_or_not(rank, targets, numbers, size):
+def test_adapter_of_the_papers_base_has_the_size_of_the_published_one_or_not(rank, targets, numbers, size, monkeypatch):
     a = tiny.spec("Qwen3-Embedding-8B").architecture
     config = transformers.Qwen3Config(
         vocab_size=a["vocabulary"],
@@ -112,9 +110,10 @@ def test_adapter_of_the_papers_base_has_the_size_of_the_published_one_or_not(ran
         num_key_value_heads=a["kv_heads"],
         head_dim=a["head_dim"],
     )
-    started = time.perf_counter()
+    made, count = [], lora.count
+    monkeypatch.setattr(lora, "count", lambda model, *given: made.append(model) or count(model, *given))
     assert lora.count_from_config(config, rank, targets) == numbers
-    assert time.perf_counter() - started < 2, "no weight may be made"
+    assert {p.device.type for p in made[0].parameters()} == {"meta"}, "no weight may be made"
     assert lora.mebibytes(numbers) == size
     assert lora.mebibytes(numbers, torch.bfloat16) == size / 2
     queries, keys = a["heads"] * a["head_dim"], a["kv_heads"] * a["head_dim"]

@@ -89,10 +89,8 @@ def test_gradients_are_the_slopes_of_the_formula(options):
 @pytest.mark.parametrize("k", [0, 1, K])
 def test_shared_negatives_are_multiple_negatives_ranking(k, symmetric):
     """Values and gradients of sentence-transformers' loss, its own scale; two directions are our ``symmetric``."""
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-
     options = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"} if symmetric else {}
-    theirs = MultipleNegativesRankingLoss(model=torch.nn.Identity(), scale=20.0, **options)
+    theirs = peer.MultipleNegativesRankingLoss(model=torch.nn.Identity(), scale=20.0, **options)
     ours_in, theirs_in = torch_batch(k), torch_batch(k)
     columns = [*theirs_in[:2], *(theirs_in[2].unbind(dim=1) if k else [])]
     ours = info_nce(*ours_in, temperature=0.05, shared_negatives=True, symmetric=symmetric)
@@ -176,18 +174,13 @@ def test_bad_input_is_named(arguments, options, message):
 
 RANK = """
 import sys, torch
-from datetime import timedelta
 from safetensors.torch import load_file, save_file
 from torch import distributed
-from sentence_transformers.sentence_transformer import losses as peer
-
-from cardioembed_lib.losses import distillation, info_nce, triplet
+from cardioembed_lib.losses import info_nce
 
 torch.set_num_threads(1)
 folder, rank = sys.argv[1], int(sys.argv[2])
-distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-)
+distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 whole, out = load_file(f"{folder}/batch.safetensors"), {}
 for case in range(8):
     mine = {n: whole[n].chunk(2)[rank].clone().requires_grad_() for n in ("anchors", "positives", "negatives")}
@@ -211,7 +204,7 @@ def test_two_processes_that_gather_are_one_process_with_the_whole_batch(tmp_path
     kept = {n: x.detach() for n, x in tensors.items()}
     save_file(kept | {"groups": torch.tensor(GROUPS)}, tmp_path / "batch.safetensors")
     ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path), str(rank)]) for rank in range(2)]
-    assert [process.wait(timeout=90) for process in ranks] == [0, 0]
+    assert [process.wait(timeout=600) for process in ranks] == [0, 0]
     parts = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
     for case in range(8):
         for tensor in tensors.values():

@@ -244,10 +244,10 @@ def test_a_profile_without_restricted_texts_has_an_empty_gate_and_no_folder(room
 
 @pytest.fixture
 def ours(room, monkeypatch):
-    """Return a repository of one module, whose text is given."""
+    """Return the gate of a repository of one module, whose text is given."""
 
-    def make(text):
-        harmless.write(room / "repository", {"cardioembed_lib/x.py": f'"""{text}"""\n'})
+    def make(text, module="cardioembed_lib/x.py"):
+        harmless.write(room / "repository", {module: f'"""{text}"""\n'})
         monkeypatch.setattr(paths, "ROOT", room / "repository")
         privacy.remember("p", ["Seen. " + SOME, *leaks.notes(20, seed=7)])
         return privacy.gate("p")
@@ -255,11 +255,16 @@ def ours(room, monkeypatch):
     return make
 
 
-def test_an_idiom_that_our_own_files_share_with_a_note_passes(ours):
+@pytest.mark.parametrize("module", ["cardioembed_lib/x.py", "cardioembed_study/x.py", "cardioembed_study/notes/x.py"])
+def test_an_idiom_that_our_own_files_share_with_a_note_passes(ours, module):
     idiom = "remains stable overnight, moderate left effusion of the chest"
-    known = ours(f"Our own sentence {idiom} goes on in its own way.")
+    known = ours(f"Our own sentence {idiom} goes on in its own way.", module)
     assert known.censor(f"Said again: {idiom}.") == f"Said again: {idiom}."
     assert "withheld" in known.censor("moderate left effusion of the chest; lasix gtt, weaned")
+
+
+def test_what_generated_notes_are_made_of_is_no_common_language(ours):
+    assert "withheld" in ours(SOME[:70], "cardioembed_study/notes/generator/x.py").censor(SOME[:70])
 
 
 def test_a_note_that_was_copied_into_our_own_files_stays_a_leak(ours):

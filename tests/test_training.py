@@ -15,29 +15,9 @@ import tiny
 import torch
 from safetensors import safe_open
 
-from cardioembed_lib import encoder, hierarchical, lora, models, training
+from cardioembed_lib import encoder, hierarchical, lora, training
 from cardioembed_lib import losses as lib_losses
 from cardioembed_study.notes import icd9
-
-SENTENCES = [
-    "The ventricle fills while the valve above it stands open.",
-    "Filling stretches the wall.",
-    "A stretched muscle shortens with more force, within limits that every textbook draws as a curve that rises and flattens.",
-    "Rhythm starts in a small node high in the right atrium.",
-    "The node is paced by currents that leak inward between two beats.",
-    "Beta blockers slow it.",
-    "A narrowed artery brings too little blood when the work of the heart grows.",
-    "Rest relieves the pain within minutes; pain at rest is a warning.",
-]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep to one thread: on matrices this small, threads that wait for each other on a busy machine cost minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def train(folder, plan=tiny.PLAN, evaluate=None, pairs=None, found=None):
@@ -68,12 +48,10 @@ def stir(found):
 
 @pytest.fixture(scope="module")
 def minilm():
-    """Return all-MiniLM-L6-v2 with a stirred adapter, and its pairs: each sentence with the next."""
-    base = models.load(tiny.spec("all-MiniLM-L6-v2"), device="cpu")
-    ids = encoder.tokenise(base, SENTENCES)
-    n = len(ids) - 1
-    pairs = training.Pairs(ids[:-1], ids[1:], [[] for _ in range(n)], list(range(n)), [f"s:{i}" for i in range(n)])
-    return stir(tiny.with_adapter(base, rank=4)), pairs
+    """Return all-MiniLM-L6-v2 with a stirred adapter, in eval mode, and its pairs."""
+    found, pairs = tiny.minilm("cpu")
+    found.model.eval()
+    return stir(found), pairs
 
 
 @pytest.fixture
@@ -111,7 +89,6 @@ def test_chunks_change_neither_loss_nor_gradients(negatives, budget):
 
 def test_chunks_change_neither_loss_nor_gradients_of_a_real_model(minilm):
     found, pairs = minilm
-    found.model.eval()
     whole, whole_gradients = gradients(found, pairs, range(7), tiny.plan(token_budget=10**6))
     loss, chunked = gradients(found, pairs, range(7), tiny.plan(token_budget=40))
     assert math.isclose(loss, whole, rel_tol=1e-5)
@@ -121,7 +98,6 @@ def test_chunks_change_neither_loss_nor_gradients_of_a_real_model(minilm):
 
 def test_bfloat16_gives_nearly_the_loss_of_float32(minilm):
     found, pairs = minilm
-    found.model.eval()
     with torch.inference_mode():
         exact, rough = (
             training.batch_loss(found, pairs, range(7), tiny.plan(precision=p)).item() for p in ("float32", "bfloat16")
@@ -409,10 +385,19 @@ def test_another_plan_or_other_pairs_under_the_same_name_are_refused(tmp_path):
         train(tmp_path, replace(tiny.PLAN, epochs=1), pairs=tiny.pairs(65))
 
 
+SHORT = replace(tiny.PLAN, epochs=2)  # 16 steps
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    return tiny.adapter(train(tmp_path_factory.mktemp("unbroken"), SHORT)[0])
+
+
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 @pytest.mark.parametrize("at", [2, 15])
-def test_numbers_that_are_not_finite_stop_the_run_and_the_checkpoint_is_good(tmp_path, monkeypatch, broken, at):
-    unbroken = tiny.adapter(train(tmp_path / "unbroken")[0])
+def test_numbers_that_are_not_finite_stop_the_run_and_the_checkpoint_is_good(
+    tmp_path, monkeypatch, unbroken, broken, at
+):
     calls, info_nce = [], lib_losses.info_nce
 
     def faulty(*args, **kwargs):
@@ -427,7 +412,7 @@ def test_numbers_that_are_not_finite_stop_the_run_and_the_checkpoint_is_good(tmp
         found = tiny.encoder()
         kept = "the last checkpoint is kept in checkpoint/last.safetensors" if at > 4 else "no checkpoint was due yet"
         with pytest.raises(FloatingPointError, match=rf"at step {at}, batch of pairs toy:\d+, .*; {kept}; lower"):
-            train(tmp_path / "run", found=found)
+            train(tmp_path / "run", SHORT, found=found)
     assert all(torch.isfinite(t).all() for t in tiny.adapter(found).values())
     path = tmp_path / "run" / "checkpoint" / "last.safetensors"
     assert path.exists() == (at > 4)
@@ -435,7 +420,7 @@ def test_numbers_that_are_not_finite_stop_the_run_and_the_checkpoint_is_good(tmp
         with safe_open(path, "pt") as file:
             assert all(torch.isfinite(file.get_tensor(key)).all() for key in file.keys())  # noqa: SIM118
             assert json.loads(file.metadata()["position"])["step"] == (at - 1) // 4 * 4
-    assert same(unbroken, tiny.adapter(train(tmp_path / "run")[0]))
+    assert same(unbroken, tiny.adapter(train(tmp_path / "run", SHORT)[0]))
 
 
 def test_a_dev_score_that_is_not_a_number_stops_the_run(tmp_path, scripted):
@@ -446,9 +431,9 @@ def test_a_dev_score_that_is_not_a_number_stops_the_run(tmp_path, scripted):
 # ---- killed, and shared
 
 
-def helper(*arguments, **kwargs):
+def helper(*arguments):
     command = [sys.executable, "-W", "ignore", str(Path(tiny.__file__)), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, **kwargs)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -493,19 +478,16 @@ def read(path):
 
 
 MINILM = """
-import sys, tempfile
+import sys
 from pathlib import Path
 import tiny
 from cardioembed_lib import encoder as encoders, training
 from safetensors.torch import save_file
-import test_training
-found = tiny.with_adapter(encoders.load("all-MiniLM-L6-v2", device="cpu"))
-ids = encoders.tokenise(found, test_training.SENTENCES)
-pairs = training.Pairs(ids, ids[1:] + ids[:1], [[] for _ in ids], list(range(8)), list("abcdefgh"))
+found, pairs = tiny.minilm("cpu")
 plan = training.Plan(batch_size=4, epochs=12, learning_rate=2e-4, seed=17, eval_every=5, checkpoint_every=2)
 folder = Path(sys.argv[1])
 print("ready", flush=True)
-training.train(found, pairs, plan, folder, lambda e: float(encoders.encode(e, test_training.SENTENCES)[0, 0]), False)
+training.train(found, pairs, plan, folder, lambda e: float(encoders.encode(e, tiny.SENTENCES)[0, 0]), False)
 save_file(tiny.adapter(found), folder / "adapter.safetensors")
 """
 

@@ -32,11 +32,20 @@ PLAN = training.Plan(
     learning_rate=5e-3,
     seed=17,
     precision="float32",
-    token_budget=64,
     eval_every=6,
     checkpoint_every=4,
 )
-LONG = replace(PLAN, epochs=20)  # 160 steps: more than all kills together let pass
+SENTENCES = [
+    "The ventricle fills while the valve above it stands open.",
+    "Filling stretches the wall.",
+    "A stretched muscle shortens with more force, within limits that every textbook draws as a curve that rises and flattens.",
+    "Rhythm starts in a small node high in the right atrium.",
+    "The node is paced by currents that leak inward between two beats.",
+    "Beta blockers slow it.",
+    "A narrowed artery brings too little blood when the work of the heart grows.",
+    "Rest relieves the pain within minutes; pain at rest is a warning.",
+]
+LONG = replace(PLAN, epochs=20, token_budget=64)  # 160 steps of several chunks: more than all kills together let pass
 
 
 def spec(name: str) -> models.ModelSpec:
@@ -82,6 +91,14 @@ def encoder(*, adapter: bool = True, dropout: float = 0.05, base_dropout: float 
 def with_adapter(base: encoders.Encoder, *, dropout: float = 0.05, rank: int = 8) -> encoders.Encoder:
     model = lora.attach(base.model, rank=rank, alpha=2 * rank, dropout=dropout, targets="all-linear", seed=1)
     return encoders.with_model(base, model)
+
+
+def minilm(device: str) -> tuple[encoders.Encoder, training.Pairs]:
+    """Return all-MiniLM-L6-v2 with a fresh adapter, and pairs of each sentence with the next, the last with the first."""
+    found = with_adapter(models.load(spec("all-MiniLM-L6-v2"), device=device))
+    ids = encoders.tokenise(found, SENTENCES)
+    n = range(len(ids))
+    return found, training.Pairs(ids, ids[1:] + ids[:1], [[] for _ in n], list(n), [f"s:{i}" for i in n])
 
 
 def pairs(n: int = 64, negatives: int = 0) -> training.Pairs:
@@ -229,7 +246,7 @@ def unbroken_and_killed(folder: Path, seed: int) -> None:
 def two_ranks(folder: Path) -> None:
     """Train with one process, then with two that share each batch, without dropout."""
     torch.set_num_threads(1)
-    plan = replace(PLAN, epochs=2, symmetric=True)
+    plan = replace(PLAN, epochs=2, token_budget=64, symmetric=True)
     assert _end(_fork(run, folder / "one", plan, 0.0)) == 0
     children = [_fork(_rank, folder, plan, rank) for rank in range(2)]
     assert [_end(child) for child in children] == [0, 0]

@@ -32,13 +32,13 @@ FILES = {
     " ('figures/fig.csv', 'a')]",
 }
 MODULE = {
-    "01_corpus": "corpus",
-    "01_notes": "icd9",
-    "02_train": "losses",
-    "03_retrieval": "metrics",
-    "04_mteb": "similarity",
-    "05_mimic": "recall",
-    "06_report": "records",
+    "01_corpus": "cardioembed_study.corpus import passages",
+    "01_notes": "cardioembed_study.notes import icd9",
+    "02_train": "cardioembed_lib import losses",
+    "03_retrieval": "cardioembed_lib import metrics",
+    "04_mteb": "cardioembed_study.retrieval import probe",
+    "05_mimic": "cardioembed_study.notes import recall",
+    "06_report": "cardioembed_study import records",
 }
 
 
@@ -46,7 +46,7 @@ def notebook(stem: str, *cells: str) -> NotebookNode:
     """Return the real title and parameters, followed by the given cells, or by two that write the stop's files."""
     made = nbformat.read(NOTEBOOKS / f"{stem}.ipynb", as_version=4)
     place = next(n for n, cell in enumerate(made.cells) if "parameters" in cell.metadata.get("tags", []))
-    imports = "from cardioembed_lib import paths" if cells else f"from cardioembed_lib import {MODULE[stem]}, paths"
+    imports = "from cardioembed_study import paths" + ("" if cells else f"\nfrom {MODULE[stem]}")
     sources = [imports, *(cells or [WRITE.replace("{files}", FILES[stem])])]
     steps = [new_code_cell(source, id=f"step-{n}") for n, source in enumerate(sources)]
     made.cells = [*made.cells[: place + 1], *steps]

@@ -36,9 +36,12 @@ FILE = "fingerprints.npz"
 NONE = np.empty(0, np.uint64)
 MERGE = 1 << 25  # new hashes that are held apart before they are sorted into the others
 FEW = 10  # smaller counts of patients or notes are not shown
-OURS = ("cardioembed_lib/*.py", "notebooks/*.ipynb", *(f"data_manifests/**/*.{end}" for end in ("md", "yaml", "jsonl")))
+OURS = (
+    *("cardioembed_lib/*.py", "cardioembed_study/**/*.py", "notebooks/*.ipynb"),
+    *(f"data_manifests/**/*.{end}" for end in ("md", "yaml", "jsonl")),
+)
 APART = "\0" * 2 * max(fingerprints.LENGTHS)
-NOT_OURS = ("data_manifests/clinical/notes/", "cardioembed_lib/notes.py")  # what generated notes are made of
+NOT_OURS = ("data_manifests/clinical/notes/", "cardioembed_study/notes/generator/")  # what generated notes are made of
 LONGEST_IDIOM = 100  # letters: a longer run that our own files share with a note was copied, and stays a leak
 
 
