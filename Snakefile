@@ -71,7 +71,7 @@ RECORDS = {stem: [f"{A}/results/{name}" for name in names] for stem, names in pu
 PAGES = [place(path) for path in [*paths.BOOK.glob("*.*"), *paths.BOOK.glob("_static/*"), paths.ROOT / "_config.yml"]]
 
 
-if workflow.is_main_process and not workflow.dryrun:
+if workflow.is_main_process:
     (paths.ROOT / ".snakemake").mkdir(exist_ok=True)
     LOCK = FileLock(paths.ROOT / ".snakemake" / "running")  # it ends with this process, however that ends
     try:
