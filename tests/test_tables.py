@@ -2,7 +2,7 @@
 
 import pytest
 
-from cardioembed_study.claims import verdicts
+from cardioembed_study.claims import ledger
 from cardioembed_study.forgetting import tables as forgetting_tables
 from cardioembed_study.forgetting import target
 from cardioembed_study.report import speed
@@ -139,7 +139,7 @@ def test_the_ablation_shows_mean_and_spread_of_the_seeds_and_leaves_other_runs_o
 
 
 def test_official_scores_are_those_of_the_ledger_and_stand_beside_ours():
-    official = forgetting_tables.official(verdicts.ledger(), "all-MiniLM-L6-v2")
+    official = forgetting_tables.official(ledger.load(), "all-MiniLM-L6-v2")
     assert official == {"BIOSSES": 0.8164, "SciFact": 0.6451, "NFCorpus": 0.3159}
     mteb = {"b": {"metrics": {"SciFact": {"main_score": 0.645}}, "counts": {"SciFact": {"queries": 300}}}}
     (row,) = forgetting_tables.truth_rows(mteb, "b", official)
@@ -153,7 +153,7 @@ def test_official_scores_are_those_of_the_ledger_and_stand_beside_ours():
 
 
 def test_published_points_are_the_ten_models_of_the_study():
-    found = speed.published(verdicts.ledger())
+    found = speed.published(ledger.load())
     assert len(found) == 10 and found.null_count().sum_horizontal().item() == 0
     assert found.filter(model="BioLinkBERT").row(0)[1:] == (340, 0.510, 31.24, 1.51)
 
