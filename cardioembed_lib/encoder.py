@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from cardioembed_lib import pooling
 
@@ -62,9 +63,16 @@ def chunks(lengths: Sequence[int], token_budget: int) -> list[np.ndarray]:
     return [np.array(rows) for rows in out]
 
 
-def pad(encoder: Encoder, ids: Sequence[Sequence[int]]) -> BatchEncoding:
-    """Return the model's input of some texts: ``input_ids`` and ``attention_mask``, both (B, T), on its device."""
-    return encoder.tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt").to(encoder.device)
+def pad(encoder: Encoder, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Return the model's input of some texts: ``input_ids`` and ``attention_mask``, both (B, T), on its device.
+
+    The mask hides the padding, so a tokenizer without a padding token is padded with id 0.
+    """
+    texts = [torch.tensor(text, dtype=torch.long) for text in ids]
+    side, filler = encoder.tokenizer.padding_side, encoder.tokenizer.pad_token_id or 0
+    tokens = pad_sequence(texts, batch_first=True, padding_value=filler, padding_side=side)
+    mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True, padding_side=side)
+    return {"input_ids": tokens.to(encoder.device), "attention_mask": mask.to(encoder.device)}
 
 
 def forward(encoder: Encoder, ids: Sequence[Sequence[int]], token_budget: int = TOKEN_BUDGET) -> Tensor:
