@@ -20,8 +20,8 @@ from transformers import Qwen3Config
 from cardioembed_lib import encoder, export, lora
 from cardioembed_lib import models as lib_models
 from cardioembed_study import paths, settings, show
+from cardioembed_study.claims import checks, ledger, verdicts
 from cardioembed_study.claims import page as claims_page
-from cardioembed_study.claims import verdicts
 from cardioembed_study.corpus import manifests
 from cardioembed_study.forgetting import tables as forgetting_tables
 from cardioembed_study.notes import tables as note_tables
@@ -61,21 +61,22 @@ def fewest_numbers():
     right = {"all": {"accuracy": 0.25}}
     probe = {"metrics": {"probe": right, "choice": right}, "counts": {"all": 300}}
     similarity = dict.fromkeys(("tfidf", "base", "a", "b"), probe)
-    ledger = verdicts.ledger()
+    claims = ledger.load()
     return (
         retrieval_tables.numbers(
             {"counts": dict.fromkeys(("passages", "leaks_removed", "exact_duplicates", "near_duplicates"), 5)},
             {model: {"counts": counts, "metrics": {task: {"mrr": 0.25} for task in FEWEST}} for model in models},
             comparison,
+            similarity,
+            {"tuned": ["a", "b"]},
         )
         | forgetting_tables.numbers(
-            {"similarity": similarity, "mteb": {"base": scores, "a": scores}, "retrieval": {"base": {"metrics": {}}}},
+            {"mteb": {"base": scores, "a": scores}, "retrieval": {"base": {"metrics": {}}}},
             {"tuned": ["a", "b"]},
             {"tuned": (forgetting, comparison)},
-            "base",
         )
         | note_tables.numbers({}, {}, {"status": "not run"}, {}, "base")
-        | claims_page.numbers(verdicts.verdicts(ledger, {}), verdicts.checks(ledger))
+        | claims_page.numbers(verdicts.judge(claims, {}), checks.compute(claims))
     )
 
 
@@ -359,8 +360,8 @@ def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path, monkeypatch):
     for name in re.findall(r"\{include\} tables/([\w-]+)\.md", text):
         (folder / "tables" / f"{name}.md").write_text(f"{show.HEAD}{show.table([{'model': 'a', 'MRR': 0.5}]).data}\n")
     monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
-    ledger = verdicts.ledger()
-    claims_page.write("fewest", ledger, verdicts.verdicts(ledger, {}), verdicts.checks(ledger))
+    claims = ledger.load()
+    claims_page.write("fewest", claims, verdicts.judge(claims, {}), checks.compute(claims))
     shutil.copytree(tmp_path / "fewest" / "tables", folder / "tables", dirs_exist_ok=True)
     for name in re.findall(r"\{figure\} figures/([\w-]+)\.svg", text):
         (folder / "figures" / f"{name}.svg").write_text(

@@ -8,7 +8,7 @@ import pytest
 
 from cardioembed_lib import statistics
 from cardioembed_study import paths, privacy, records, settings
-from cardioembed_study.claims import note_evidence
+from cardioembed_study.claims import evidence
 from cardioembed_study.corpus import manifests
 from cardioembed_study.notes import figures, measures
 from cardioembed_study.notes import study as note_study
@@ -218,18 +218,19 @@ def test_numbers_of_the_text_are_those_of_the_records(written):
 def test_properties_are_judged_by_the_records(written, trained):
     results, effects = written
     known = {"mimic": results, "effects": {"all": effects}, "train": trained}
-    holds, words, page = note_evidence.note_recall_gain(known)
+    holds, words, page = evidence.note_recall_gain(known)
     assert holds and page == "notes" and words.endswith("; generated notes")  # vectors that know the patient
-    assert note_evidence.recall_at_1_capped(known)[0]
-    assert note_evidence.hierarchy_above_infonce(known)[0] is False
-    assert note_evidence.soft_loss_near_zero(known) is None
+    assert evidence.recall_at_1_capped(known)[0]
+    assert evidence.hierarchy_above_infonce(known)[0] is False
+    assert evidence.soft_loss_near_zero(known) is None
     ended = trained | {RUNS[1]: trained[RUNS[1]] | {"metrics": {"loss_last": 0.03, "loss_floor": 2.5}}}
-    assert note_evidence.soft_loss_near_zero(known | {"train": ended})[0]
-    assert note_evidence.held_out_below_training(known)[1].count("InfoNCE less base") == 1
+    assert evidence.soft_loss_near_zero(known | {"train": ended})[0]
+    assert evidence.held_out_below_training(known)[1].count("InfoNCE less base") == 1
     drawn = results[RUNS[0]]["metrics"]["silhouette"]["delta"]
-    assert note_evidence.silhouette_difference_negative(known)[0] is bool(drawn["high"] < 0 < known_base(results))
-    assert "recall@5" in note_evidence.PROPERTIES["note_recall_gain_at_5"](known)[1]
-    assert all(function({}) is None for function in note_evidence.PROPERTIES.values())
+    assert evidence.silhouette_difference_negative(known)[0] is bool(drawn["high"] < 0 < known_base(results))
+    assert "recall@5" in evidence.PROPERTIES["note_recall_gain_at_5"].test(known)[1]
+    on_notes = [tested for tested in evidence.PROPERTIES.values() if tested.texts == evidence.GENERATED_NOTES]
+    assert len(on_notes) == 10 and all(tested.test({}) is None for tested in on_notes)
 
 
 def known_base(results):

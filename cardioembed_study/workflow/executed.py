@@ -23,9 +23,9 @@ PACKAGES = ("cardioembed_lib", "cardioembed_study")
 
 
 def sources(stem: str) -> list[Path]:
-    """Return the files a notebook is made of: itself, the modules it imports, also indirectly, and the tables they read.
+    """Return the files a notebook is made of: itself, the modules it imports, also indirectly, the tables and templates they read.
 
-    A table is a file that ``paths`` names: ``paths.MODELS``.
+    A table is a file that ``paths`` names (``paths.MODELS``), a template one that lies beside the module (``page.html.j2``).
 
     Raises:
         ModuleNotFoundError: something imports a module of ours that does not exist.
@@ -41,6 +41,8 @@ def sources(stem: str) -> list[Path]:
         modules = map(module_file, imports(tree, package))
         files += [path for path in dict.fromkeys(modules) if path not in files]
         tables |= {getattr(paths, node.attr, None) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        tables |= {file.with_name(text) for text in texts if isinstance(text, str) and text.endswith(".j2")}
     return files + sorted(table for table in tables if isinstance(table, Path) and table.is_file())
 
 
