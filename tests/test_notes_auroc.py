@@ -6,10 +6,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, train_test_split
 from sklearn.multiclass import OneVsRestClassifier
+from threadpoolctl import threadpool_limits
 
 from cardioembed_study.notes import auroc
 
 NAMES = [f"c{i:02}" for i in range(6)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Fit on one thread: on matrices this small further ones only wait for each other, for ten times the processor time."""
+    with threadpool_limits(1):
+        yield
 
 
 def ward(n_patients=40, length=8, width=24, signal=1.0, person=1.0, seed=0):

@@ -67,7 +67,7 @@ def demo(name):
 def stay(codes, seed=0):
     rng = Random(f"test {seed}")
     facts = {"he": "she", "him": "her", "age": "70", "sex": "woman", "complaint": "a fall", "day": "2"}
-    return stays.begin(rng, stays.traits(rng), stays.levels(rng), codes, facts, datetime(2150, 1, 1))
+    return stays.begin(rng, *stays.patient(rng), codes, facts, datetime(2150, 1, 1))
 
 
 def words(text):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from threadpoolctl import threadpool_limits
 
 from cardioembed_lib import statistics
 from cardioembed_study import paths, privacy, records, settings
@@ -13,6 +14,7 @@ from cardioembed_study.corpus import manifests
 from cardioembed_study.notes import figures, measures
 from cardioembed_study.notes import study as note_study
 from cardioembed_study.notes import tables as note_tables
+from cardioembed_study.retrieval import maps
 
 GIVEN = {"profile": "p", "patients": 12, "notes_per_admission": 6, "split": [0.4, 0.2, 0.4]}
 LOSSES = {"plain": "infonce", "hierarchical": "soft_chapter"}
@@ -47,7 +49,8 @@ def found(study, p):
     patient = study.notes["subject_id"].rank("dense").to_numpy().astype(int) - 1
     knowing = np.eye(patient.max() + 1, 24)[patient] + 0.05 * nothing
     models = {"all-MiniLM-L6-v2": nothing, RUNS[0]: knowing, RUNS[1]: nothing[::-1].copy()}
-    return {"bm25": measures.lexical(study, p)} | {m: measures.measure(study, v, p) for m, v in models.items()}
+    with threadpool_limits(1):  # threads of matrices this small only wait for each other
+        return {"bm25": measures.lexical(study, p)} | {m: measures.measure(study, v, p) for m, v in models.items()}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,10 @@ def trained(room):
 
 @pytest.fixture(scope="module")
 def points(study, p):
-    return measures.points(study, np.random.default_rng(0).normal(size=(len(study.notes), 5)), "m", p)
+    """Return a map with two numbers of each vector instead of UMAP's places, which ``test_notes_silhouette`` looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maps, "umap_points", lambda vectors, seed: vectors[:, :2])
+        return measures.points(study, np.random.default_rng(0).normal(size=(len(study.notes), 5)), "m", p)
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def auroc(
     x, y, owners = x[kept], y[kept], owners[kept]
     scores, fold = _scored(x, y, _parts(owners, split, folds, seed))
     scored = fold >= 0
-    result, each = _interval(scores[scored], y[scored], fold[scored], owners[scored], np.unique(owners), draws, seed)
+    result, each = _macro(scores[scored], y[scored], fold[scored], owners[scored], np.unique(owners), draws, seed)
     per_code = {
         name: {"auroc": float(value), "notes": int(has.sum()), "patients": _distinct(owners[has])}
         for name, value, has in zip(names, each, y.T, strict=True)
@@ -141,10 +141,20 @@ def auroc(
                 f"no scored note is of one of the {len(unseen)} unseen patients; compare the two sets of ids"
             )
         mine = owners[rows]
-        alone, each = _interval(scores[rows], y[rows], fold[rows], mine, np.unique(mine), draws, seed)
+        alone, each = _macro(scores[rows], y[rows], fold[rows], mine, np.unique(mine), draws, seed)
         counts = {"codes": int((~np.isnan(each)).sum()), "notes": int(rows.sum()), "patients": _distinct(mine)}
         result["unseen"] = alone | counts
     return result
+
+
+def interval(draws: NDArray[np.float64]) -> dict[str, float]:
+    """Return ``low`` and ``high``, between which 95 % of the draws lie, NaN left out.
+
+    >>> interval(np.array([0.0, np.nan, 1.0]))
+    {'low': 0.025, 'high': 0.975}
+    """
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    return {"low": float(low), "high": float(high)}
 
 
 def _parts(owners: NDArray, split: str, folds: int, seed: int) -> list[tuple[NDArray, NDArray]]:
@@ -176,7 +186,7 @@ def _scored(x: NDArray, y: NDArray, parts: list[tuple[NDArray, NDArray]]) -> tup
     return scores, fold
 
 
-def _interval(
+def _macro(
     scores, y, fold, owners, everyone: NDArray, draws: int, seed: int
 ) -> tuple[dict[str, float | NDArray], NDArray[np.float64]]:
     """Return the macro AUROC with its interval and draws, and (K,) the AUROC of each code, NaN where there is none.
@@ -203,8 +213,7 @@ def _interval(
             np.divide(np.nansum(drawn, axis=0), n_codes, out=np.full(len(n_codes), np.nan), where=n_codes > 0)
         )
     macro = np.concatenate(macros)  # NaN where a draw took no code's notes
-    low, high = np.nanquantile(macro, [0.025, 0.975])
-    return {"macro": float(each[usable].mean()), "low": float(low), "high": float(high), "drawn": macro}, each
+    return {"macro": float(each[usable].mean()), "drawn": macro} | interval(macro), each
 
 
 def _checked(vectors, codes, patients) -> tuple[NDArray[np.float64], NDArray]:

@@ -186,16 +186,9 @@ def points(study: Study, vectors: ArrayLike, model: str, p: Mimic) -> pl.DataFra
     """Return a map of sampled notes: UMAP's positions, chapter of the first code, category; no text and no id."""
     rows = np.sort(np.random.default_rng(p.seed).permutation(len(study.notes))[: p.sampled])
     place = maps.umap_points(np.asarray(vectors)[rows], p.seed)
-    drawn = study.notes[rows]
-    return pl.DataFrame(
-        {
-            "model": [model] * len(rows),
-            "x": place[:, 0],
-            "y": place[:, 1],
-            "chapter": note_study.chapters(drawn),
-            "category": drawn["category"].to_list(),
-        }
-    )
+    notes = study.notes[rows]
+    chapters = pl.Series(note_study.chapters(notes))
+    return notes.select(model=pl.lit(model), x=place[:, 0], y=place[:, 1], chapter=chapters, category="category")
 
 
 def drawn(study: Study | None, points: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -249,8 +242,7 @@ def _change(on: NDArray, off: NDArray, patients: NDArray, seed: int) -> dict[str
 
 def _auroc_change(on: Mapping[str, Any], off: Mapping[str, Any]) -> dict[str, float]:
     """Return the difference of two macro-AUROCs with its interval, paired by the patients that were drawn."""
-    low, high = np.nanquantile(on["drawn"] - off["drawn"], [0.025, 0.975])
-    return {"difference": float(on["macro"] - off["macro"]), "low": float(low), "high": float(high)}
+    return {"difference": float(on["macro"] - off["macro"])} | auroc.interval(on["drawn"] - off["drawn"])
 
 
 def _record(p: Mimic, study: Study, measurement: str, model: str, metrics: Mapping, counts: Mapping) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def temporal(notes: pl.DataFrame, splits: dict[int, str], source: str, within: b
     if without := notes.filter(~pl.col("subject_id").is_in(list(splits)))["subject_id"].n_unique():
         raise ValueError(f"{without:,} patients of the notes have no split; make `splits` from the same patients")
     same = STAY if within else ["subject_id"]
-    kept = notes.filter(pl.col("hadm_id").is_not_null()) if within else notes
+    kept = notes.drop_nulls("hadm_id") if within else notes
     patient, note = pl.format("patient{}", "subject_id"), pl.format("note{}", "note_id")
     return (
         kept.with_columns(positive=pl.col("text").shift(-1).over(same), anchor_id=note)
@@ -206,12 +206,12 @@ def temporal(notes: pl.DataFrame, splits: dict[int, str], source: str, within: b
 def _write(tables: dict[str, note_source.Table], folder: Path, minimum: int) -> dict[str, int]:
     """Write the three files and return all counts; the long table is read last."""
     read = {name: pl.concat(note_source.batches(table)) for name, table in tables.items() if name != "NOTEEVENTS"}
-    diagnoses = read["DIAGNOSES_ICD"].filter(pl.col("icd9_code").is_not_null()).rename({"icd9_code": "code"})
+    diagnoses = read["DIAGNOSES_ICD"].drop_nulls("icd9_code").rename({"icd9_code": "code"})
     diagnoses.write_parquet(folder / "diagnoses.parquet")
     counts, order = _write_notes(tables["NOTEEVENTS"], folder / "notes.parquet", minimum)
     order.select("note_id", *STAY).write_parquet(folder / "order.parquet")
     counts |= {"diagnoses": len(diagnoses), "dropped_codes": len(read["DIAGNOSES_ICD"]) - len(diagnoses)}
-    return counts | _described(order) | _orphans(order, diagnoses, read)
+    return counts | _counted(order, diagnoses, read)
 
 
 def _write_notes(table: note_source.Table, file: Path, minimum: int) -> tuple[dict[str, int], pl.DataFrame]:
@@ -238,10 +238,11 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _described(order: pl.DataFrame) -> dict[str, int]:
-    """Return how many notes there are, whose they are, and how many have a next one."""
-    admitted = order.filter(pl.col("hadm_id").is_not_null())
+def _counted(order: pl.DataFrame, diagnoses: pl.DataFrame, read: dict[str, pl.DataFrame]) -> dict[str, int]:
+    """Return how many notes, patients and admissions there are, and how many ids and codes the tables lack."""
+    admitted = order.drop_nulls("hadm_id")
     n_patients, n_stays = order["subject_id"].n_unique(), admitted.n_unique(STAY)
+    subjects, stays = (pl.concat([order[key], diagnoses[key]]) for key in STAY)
     return {
         "notes": len(order),
         "patients_with_notes": n_patients,
@@ -250,18 +251,10 @@ def _described(order: pl.DataFrame) -> dict[str, int]:
         "without_time": order["charttime"].null_count(),
         "pairs_across": len(order) - n_patients,
         "pairs_within": len(admitted) - n_stays,
-    }
-
-
-def _orphans(order: pl.DataFrame, diagnoses: pl.DataFrame, read: dict[str, pl.DataFrame]) -> dict[str, int]:
-    """Return the sizes of the tables of patients and admissions, and how many ids and codes the tables lack."""
-    subjects, stays = (pl.concat([order[key], diagnoses[key]]) for key in STAY)
-    known, admitted = read["PATIENTS"]["subject_id"], read["ADMISSIONS"]["hadm_id"]
-    return {
-        "patients": len(known),
-        "admissions": len(admitted),
-        "orphan_patients": len(set(subjects.unique()) - set(known)),
-        "orphan_admissions": len(set(stays.drop_nulls().unique()) - set(admitted)),
+        "patients": len(read["PATIENTS"]),
+        "admissions": len(read["ADMISSIONS"]),
+        "orphan_patients": len(set(subjects.unique()) - set(read["PATIENTS"]["subject_id"])),
+        "orphan_admissions": len(set(stays.drop_nulls().unique()) - set(read["ADMISSIONS"]["hadm_id"])),
         "orphan_codes": len(set(diagnoses["code"].unique()) - set(read["D_ICD_DIAGNOSES"]["icd9_code"])),
     }
 

@@ -92,13 +92,14 @@ def find(source: Path, name: str) -> Table:
         raise FileNotFoundError(f"{name}.csv or {name}.csv.gz is missing in {source}{hint}; MIMIC-III v1.4 has it")
     table = Table(name, file, {})
     header = _header(table)
-    known = {column.strip().upper(): column for column in header}
+    names = [column.strip().upper() for column in header]
+    known = dict(zip(names, header, strict=True))
     for column in TABLES[name]:
         if column not in known:
             near = difflib.get_close_matches(column, known, n=1)
             hint = f"the nearest is {known[near[0]]!r}" if near else f"none of its {len(header)} is near"
             raise ValueError(f"{table} has no column {column}: {hint}; {REMEDY}")
-        if [other.strip().upper() for other in header].count(column) > 1:
+        if names.count(column) > 1:
             raise ValueError(f"{table} has column {column} twice; {REMEDY}")
     return Table(name, file, {column: known[column] for column in TABLES[name]})
 

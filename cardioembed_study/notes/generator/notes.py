@@ -88,11 +88,11 @@ def _notes(tables: dict[str, pl.DataFrame], seed: int, mean_notes: int) -> Itera
     )
     for subject, admissions in groupby(joined.iter_rows(named=True), key=itemgetter("SUBJECT_ID")):
         rng = Random(f"notes {seed} {subject}")
-        own, usual = stays.traits(rng), stays.levels(rng)
+        traits, levels = stays.patient(rng)
         rows = []
         for admission in admissions:
             codes = [icd9.normalise(code) for code in admission["codes"] or ()]
-            stay = stays.begin(rng, own, usual, codes, _facts(admission, codes), admission["ADMITTIME"])
+            stay = stays.begin(rng, traits, levels, codes, _facts(admission, codes), admission["ADMITTIME"])
             rows += _of_stay(stay, admission, seed, mean_notes)
         rng.shuffle(rows)
         yield from rows

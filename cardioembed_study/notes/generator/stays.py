@@ -42,28 +42,23 @@ class Stay:
     said: dict[tuple[str, int], list[str]]  # the last sentences, by style and section
 
 
-def traits(rng: Random) -> dict[str, str]:
-    """Return what is particular to a patient and stays so.
+def patient(rng: Random) -> tuple[dict[str, str], dict[str, float]]:
+    """Return what is particular to a patient and stays so: traits, and the usual vital signs and laboratory values.
 
-    >>> sorted(traits(Random(17)))[:4]
-    ['allergy', 'arm', 'cough', 'diet']
+    >>> traits, levels = patient(Random(17))
+    >>> sorted(traits)[:4], 40 < levels["hr"] < 120
+    (['allergy', 'arm', 'cough', 'diet'], True)
     """
-    return {name: rng.choice(options.splitlines()) for name, options in phrases.bank("words")["traits"].items()}
-
-
-def levels(rng: Random) -> dict[str, float]:
-    """Return a patient's own usual vital signs and laboratory values.
-
-    >>> 40 < levels(Random(17))["hr"] < 120
-    True
-    """
-    return {name: rng.gauss(vital["mean"], vital["spread"]) for name, vital in phrases.bank("words")["vitals"].items()}
+    words = phrases.bank("words")
+    traits = {name: rng.choice(options.splitlines()) for name, options in words["traits"].items()}
+    levels = {name: rng.gauss(vital["mean"], vital["spread"]) for name, vital in words["vitals"].items()}
+    return traits, levels
 
 
 def begin(
     rng: Random,
-    own: dict[str, str],
-    usual: dict[str, float],
+    traits: dict[str, str],
+    levels: dict[str, float],
     codes: Sequence[str],
     facts: dict[str, str],
     when: datetime,
@@ -72,8 +67,8 @@ def begin(
 
     Args:
         rng: the patient's generator.
-        own: from ``traits``.
-        usual: from ``levels``.
+        traits: from ``patient``.
+        levels: from ``patient``.
         codes: of the admission's diagnoses, without dots.
         facts: texts of the slots that are no traits, values or masked items.
         when: it begins.
@@ -81,7 +76,7 @@ def begin(
     Raises:
         ValueError: if a code is none of ICD-9-CM.
     """
-    known, home = [phrases.entry(code) for code in codes], dict(usual)
+    known, home = [phrases.entry(code) for code in codes], dict(levels)
     for signs in known:
         for name, shift in signs.get("levels", {}).items():
             home[name] += SHIFT * shift
@@ -90,7 +85,7 @@ def begin(
         known.append({about: phrases.lines(block) for about, block in events[name].items()})
     focus = rng.sample(known, min(FOCUS, len(known)))
     values = {name: _stepped(rng, name, level) for name, level in home.items()}
-    return Stay(rng, own, facts, home, known, when, focus, values, said={})
+    return Stay(rng, traits, facts, home, known, when, focus, values, said={})
 
 
 def advance(stay: Stay, when: datetime) -> None:
