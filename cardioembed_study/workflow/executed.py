@@ -23,7 +23,7 @@ PACKAGES = ("cardioembed_lib", "cardioembed_study")
 
 
 def sources(stem: str) -> list[Path]:
-    """Return the files a notebook is made of: itself, the modules it imports, also indirectly, the tables and templates they read.
+    """Return the files a notebook is made of: itself, the modules it imports, also indirectly, tables and templates they read.
 
     A table is a file that ``paths`` names (``paths.MODELS``), a template one that lies beside the module (``page.html.j2``).
 
