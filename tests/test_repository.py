@@ -48,6 +48,7 @@ TEXT = (
     ".html",
     ".js",
     ".css",
+    ".j2",
     ".bib",
 )
 AS_STEM = {"ids": lambda path: path.stem}
