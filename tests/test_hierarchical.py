@@ -71,7 +71,7 @@ def plain_himulcon(anchors, positives, paths, temperature):
 
 
 def sets_of(codes):
-    return [{hierarchical.icd9.chapter(code) for code in own} for own in codes]
+    return [{icd9.chapter(code) for code in own} for own in codes]
 
 
 def paths_of(codes):

@@ -162,11 +162,12 @@ def test_fewer_kept_texts_than_a_step_takes_are_refused(tmp_path):
         training.train(tiny.encoder(), tiny.pairs(), plan, tmp_path, None, False, kept(5))
 
 
-def test_kept_vectors_are_those_of_the_base(tmp_path):
+def test_kept_vectors_are_those_of_the_base_or_the_given_ones():
     found = tiny.encoder(adapter=False)
     texts = ["w3 w4", "w9"]
-    aim = training.keep(found, texts, tmp_path)
+    aim = training.keep(found, texts)
     np.testing.assert_array_equal(aim.vectors, encoder.encode(found, texts))
+    np.testing.assert_array_equal(training.keep(found, texts, 2 * aim.vectors).vectors, 2 * aim.vectors)
     assert aim.ids == encoder.tokenise(found, texts)
     assert training.keep(found, []).ids == []
 

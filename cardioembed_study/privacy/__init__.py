@@ -214,7 +214,3 @@ def _ours(root: Path) -> bytes:
     return fingerprints.folded(
         APART.join("\n".join(artefacts.strings(artefacts.parsed(text))) or text for text in texts)
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
