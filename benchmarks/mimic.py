@@ -43,7 +43,7 @@ CATEGORIES = ("Nursing/other", "Radiology", "Nursing", "ECG", "Physician ", "Dis
 HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT"
 
 OURS = """
-import sys; from pathlib import Path; from cardioembed_lib import mimic
+import sys; from pathlib import Path; from cardioembed_study.notes import mimic
 counts = mimic.prepare(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 PEER = """
@@ -53,7 +53,7 @@ notes = notes[(notes.ISERROR != 1) & (notes.TEXT.str.len() > 50)].sort_values(["
 counts = {"notes": len(notes), "pairs_across": int(notes.groupby("SUBJECT_ID").ROW_ID.shift(-1).notna().sum())}
 """
 BACK = """
-import sys; from pathlib import Path; from cardioembed_lib import mimic
+import sys; from pathlib import Path; from cardioembed_study.notes import mimic
 target = Path(sys.argv[2])
 counts = {"notes": len(mimic.notes(target, mimic.sample(target, min(%d, len(mimic.patients(target))), seed=17)))}
 """
