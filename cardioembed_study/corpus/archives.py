@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import re
 import shutil
@@ -18,13 +17,9 @@ import pooch
 import requests
 from filelock import FileLock
 
+from cardioembed_lib import files
+
 SAFE_PATH = r"(?!/)(?!(.*/)?\.{0,2}(/|\Z))[^\\:\x00-\x1f]+"  # relative, without "..", ".", empty steps or drives
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file's content as 64 hex digits, read in blocks."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_sums(file: Path) -> dict[str, str]:
@@ -45,9 +40,7 @@ def read_sums(file: Path) -> dict[str, str]:
 
 def write_sums(file: Path, folder: Path, listed: Iterable[str]) -> None:
     """Write the SHA-256 of the listed files of a folder, in this order, as ``sha256sum`` does."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text("".join(f"{sha256(folder / path)}  {path}\n" for path in listed), encoding="utf-8")
-    os.replace(partial, file)
+    files.write(file, "".join(f"{files.sha256(folder / path)}  {path}\n" for path in listed))
 
 
 def verify(folder: Path, wanted: Mapping[str, str | None], remedy: str) -> None:
@@ -65,8 +58,8 @@ def verify(folder: Path, wanted: Mapping[str, str | None], remedy: str) -> None:
     for path, right in wanted.items():
         if not (folder / path).is_file():
             raise FileNotFoundError(f"{path} is missing in {folder}; {remedy}")
-        if right and (found := sha256(folder / path)) != right:
-            raise ValueError(f"{path} in {folder}: sha256 is {found[:12]}…, wanted {right[:12]}…; {remedy}")
+        if right and (actual := files.sha256(folder / path)) != right:
+            raise ValueError(f"{path} in {folder}: sha256 is {actual[:12]}…, wanted {right[:12]}…; {remedy}")
 
 
 def install(url: str, target: Path, wanted: Mapping[str, str | None], advice: str) -> None:
@@ -94,11 +87,11 @@ def install(url: str, target: Path, wanted: Mapping[str, str | None], advice: st
             return
         try:
             with tempfile.TemporaryDirectory(prefix=f"{target.name}.partial-", dir=target.parent) as partial:
-                archive, files = Path(partial, "archive"), Path(partial, "files")
+                archive, content = Path(partial, "archive"), Path(partial, "content")
                 _download(url, archive, advice)
-                _extract(archive, files, wanted)
-                verify(files, wanted, f"{url} does not hold what was listed; nothing was kept")
-                os.replace(files, target)
+                _extract(archive, content, wanted)
+                verify(content, wanted, f"{url} does not hold what was listed; nothing was kept")
+                os.replace(content, target)
         except OSError as error:
             if error.errno is None:  # already a sentence of ours
                 raise

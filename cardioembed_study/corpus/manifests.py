@@ -7,17 +7,16 @@ reading order. Every field is explained in ``data_manifests/README.md``.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cardioembed_lib import files
 from cardioembed_study import paths
 from cardioembed_study.corpus import archives
 
@@ -120,7 +119,7 @@ def fetch(source: Source) -> Path:
     listed, mirror, cache = _listed(source), paths.mirror(), _cache(source)
     if source.path is not None:
         folder, remedy = _local(source), f"{SEAL.format(source.name)} if the change is meant"
-        if unlisted := [path for path in _found(source) if path not in listed]:
+        if unlisted := [path for path in _inside(source) if path not in listed]:
             raise ValueError(f"{unlisted[0]} in {folder} is not listed in {source.files}; {remedy}")
     elif mirror is not None and not mirror.is_dir():
         raise FileNotFoundError(f"CARDIOEMBED_MIRROR is {mirror}, which is not a folder; correct it or unset it")
@@ -157,7 +156,7 @@ def clinical_folder(source: Source) -> Path:
     return folder
 
 
-def check_counts(source: Source, found: dict[str, int]) -> None:
+def check_counts(source: Source, counts: dict[str, int]) -> None:
     """Refuse a preparation whose counts are not those in ``expect``; counts that it does not name are free.
 
     Raises:
@@ -165,10 +164,10 @@ def check_counts(source: Source, found: dict[str, int]) -> None:
 
     >>> check_counts(load("openstax_nutrition"), {**load("openstax_nutrition").expect, "anything": 1})
     """
-    wrong = [(key, found.get(key, "none"), n) for key, n in source.expect.items() if found.get(key) != n]
+    wrong = [(key, counts.get(key, "none"), n) for key, n in source.expect.items() if counts.get(key) != n]
     if wrong:
-        counts = "; ".join(f"{key}: found {got}, expected {n}" for key, got, n in wrong)
-        raise ValueError(f"{source.name}: {counts}; if the texts are right, correct 'expect' in {source.name}.yaml")
+        both = "; ".join(f"{key}: found {got}, expected {n}" for key, got, n in wrong)
+        raise ValueError(f"{source.name}: {both}; if the texts are right, correct 'expect' in {source.name}.yaml")
 
 
 def seal(name: str) -> Path:
@@ -178,7 +177,7 @@ def seal(name: str) -> Path:
         raise ValueError(f"{name} is fixed at revision {source.revision}; only a source with 'path' can be sealed")
     if source.files is None:
         raise ValueError(f"{name}.yaml has no field 'files'; add `files: {name}.sha256` and seal again")
-    archives.write_sums(sidecar := names()[name].parent / source.files, _local(source), _found(source))
+    archives.write_sums(sidecar := names()[name].parent / source.files, _local(source), _inside(source))
     load(name)
     return sidecar
 
@@ -186,7 +185,7 @@ def seal(name: str) -> Path:
 def _parse(name: str) -> Source:
     """Return the manifest with its fields checked, but not yet its list of files."""
     if name not in names():
-        raise KeyError(f"no manifest {name!r}{_near(name, names())}; known: {', '.join(sorted(names()))}")
+        raise KeyError(f"no manifest {name!r}; {files.near_miss(name, names())}")
     try:
         source = Source.model_validate(yaml.safe_load(names()[name].read_bytes()))
     except ValidationError as error:
@@ -204,28 +203,24 @@ def _reworded(error: ValidationError) -> str:
     for item in error.errors():
         field, message = str(item["loc"][0]) if item["loc"] else "", item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = f"unknown field {field!r}{_near(field, Source.model_fields)}"
+            message = f"unknown field {field!r}; {files.near_miss(field, Source.model_fields)}"
         elif item["type"] == "missing":
             message = f"field {field!r} is missing"
         elif field:
             known = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
-            message = f"field {field!r} is {item['input']!r}{_near(str(item['input']), known)}: {message}"
+            wanted = files.near_miss(str(item["input"]), known) if known else message
+            message = f"field {field!r} is {item['input']!r}; {wanted}"
         complaints.setdefault(field, message)
     return "; ".join(complaints.values())
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _listed(source: Source) -> dict[str, str | None]:
     """Return SHA-256 by relative path in reading order; ``None`` where a local source has no sidecar."""
-    listed = _sidecar(source) if source.files else dict.fromkeys(_found(source) if source.path is not None else ())
+    listed = _sidecar(source) if source.files else dict.fromkeys(_inside(source) if source.path is not None else ())
     unknown = [path for path in source.cardiology if path not in listed] if source.cardiology != "all" else []
     if unknown:
-        near = _near(unknown[0], listed)
-        raise ValueError(f"{source.name}.yaml: field 'cardiology' names {unknown[0]!r}, no file of this source{near}")
+        near = files.near_miss(unknown[0], listed)[:200]  # a source may have thousands
+        raise ValueError(f"{source.name}.yaml: field 'cardiology' names {unknown[0]!r}, no file of this source; {near}")
     return listed
 
 
@@ -246,12 +241,12 @@ def _local(source: Source) -> Path:
     return folder
 
 
-def _found(source: Source) -> list[str]:
+def _inside(source: Source) -> list[str]:
     """Return the files of the source's format below its local folder, sorted."""
     folder, patterns = _local(source), PATTERNS[source.format]
-    found = sorted({file.relative_to(folder).as_posix() for pattern in patterns for file in folder.rglob(pattern)})
-    if found := [path for path in found if "/." not in f"/{path}"]:  # a hidden folder holds an editor's copies
-        return found
+    inside = sorted({file.relative_to(folder).as_posix() for pattern in patterns for file in folder.rglob(pattern)})
+    if visible := [path for path in inside if "/." not in f"/{path}"]:  # a hidden folder holds an editor's copies
+        return visible
     wanted = ", ".join(patterns)
     raise FileNotFoundError(f"{folder} holds no {wanted}; put the texts there, or correct {source.name}.yaml")
 

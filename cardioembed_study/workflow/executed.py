@@ -134,8 +134,8 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             texts = output if output.output_type == "stream" else output.get("data", {})
             for kind in texts.keys() & {"text", "text/plain"}:
                 texts[kind] = re.sub(r" at 0x[0-9a-f]+", "", texts[kind])
-        if found := machine_paths("\n".join(_strings(outputs))):
-            raise ValueError(f"cell {cell.id!r} shows {found[0]}, a folder of this machine; print its name only")
+        if shown := machine_paths("\n".join(_strings(outputs))):
+            raise ValueError(f"cell {cell.id!r} shows {shown[0]}, a folder of this machine; print its name only")
         if cell.cell_type == "code":
             cell.outputs = outputs
     return notebook

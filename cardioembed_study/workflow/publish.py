@@ -1,8 +1,8 @@
 """What leaves the folder of artefacts: pages of one profile, or evidence that is committed?
 
 ``python -m cardioembed_study.workflow.publish assemble PROFILE`` lays the book's pages beside what the profile made, to be
-built there;
-``python -m cardioembed_study.workflow.publish evidence PROFILE`` copies a finished profile into ``book/`` and ``adapters/``.
+built there; ``python -m cardioembed_study.workflow.publish evidence PROFILE`` copies a finished profile into ``book/`` and
+``adapters/``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 
+from cardioembed_lib import files
 from cardioembed_study import paths, privacy, settings
 from cardioembed_study.settings import Profile
 from cardioembed_study.workflow import executed
@@ -39,7 +40,7 @@ def records(profile: Profile) -> dict[str, list[str]]:
     """Return the names of the records that each notebook of a finished profile has written at least."""
     retrieval = settings.check("03_retrieval", profile.notebooks["03_retrieval"])
     mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
-    found = {
+    names = {
         "01_corpus": ["corpus.all"],
         "01_notes": ["notes.all"],
         "02_train": [f"train.{run}" for run in profile.runs],
@@ -49,7 +50,7 @@ def records(profile: Profile) -> dict[str, list[str]]:
         + [f"forgetting.{recipe}" for recipe in _recipes(profile, mteb.runs)],
         "05_mimic": [f"mimic.{model}" for model in _encoders(profile)] + ["effects.all"],
     }
-    return {stem: [f"{name}.json" for name in names] for stem, names in found.items()}
+    return {stem: [f"{name}.json" for name in of_stem] for stem, of_stem in names.items()}
 
 
 def _encoders(profile: Profile) -> list[str]:
@@ -61,8 +62,8 @@ def _encoders(profile: Profile) -> list[str]:
 
 def _recipes(profile: Profile, runs: Sequence[str]) -> list[str]:
     """Return the recipes of some runs; without runs one record says that nothing was compared."""
-    found = [settings.check("02_train", profile.runs[run]).recipe for run in runs]
-    return list(dict.fromkeys(found or [settings.defaults("02_train")["recipe"]]))
+    recipes = [settings.check("02_train", profile.runs[run]).recipe for run in runs]
+    return list(dict.fromkeys(recipes or [settings.defaults("02_train")["recipe"]]))
 
 
 def _models(parameters: settings.Retrieval | settings.Mteb) -> list[str]:
@@ -110,16 +111,15 @@ def evidence(name: str) -> list[Path]:
                 f"run {run} learnt from clinical notes; what they taught is never published: take it out of 03"
             )
         adapter = made / "runs" / run / "adapter"
-        files = [(file, file.relative_to(adapter)) for file in _files(adapter)]
-        targets[paths.ADAPTERS / f"{name}.{run}"] = files
-    sources = [source for files in targets.values() for source, _ in files]
+        targets[paths.ADAPTERS / f"{name}.{run}"] = [(file, file.relative_to(adapter)) for file in _files(adapter)]
+    sources = [source for copies in targets.values() for source, _ in copies]
     for source in sources:
         _refuse_paths(source)
     privacy.gate(name).refuse(sources)
-    for folder, files in targets.items():
+    for folder, copies in targets.items():
         aside = folder.with_name(f".{folder.name}.aside")
         shutil.rmtree(aside, ignore_errors=True)
-        for source, target in files:
+        for source, target in copies:
             _copy(source, aside / target)
     for folder in targets:
         old = folder.with_name(f".{folder.name}.old")
@@ -152,11 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
     """Return where, below the book, each file of a finished profile goes."""
-    files = {made / "executed" / name: Path("executed") / name for name in notebooks(profile)}
-    files |= {file: Path("results") / profile.name / file.name for file in sorted((made / "results").glob("*.json"))}
+    places = {made / "executed" / name: Path("executed") / name for name in notebooks(profile)}
+    places |= {file: Path("results") / profile.name / file.name for file in sorted((made / "results").glob("*.json"))}
     for room in ("tables", "figures", "mteb"):
-        files |= {file: Path(room) / file.relative_to(made / room) for file in _files(made / room)}
-    return files
+        places |= {file: Path(room) / file.relative_to(made / room) for file in _files(made / room)}
+    return places
 
 
 def readme_table(text: str, table: str, profile: str) -> str:
@@ -180,9 +180,7 @@ def for_readme(table: str) -> str:
 def _write_readme(profile: str) -> None:
     readme = paths.ROOT / "README.md"
     table = (paths.BOOK / "tables" / "claims-headline.md").read_text(encoding="utf-8").split("-->\n", 1)[1]
-    aside = readme.with_suffix(".partial")
-    aside.write_text(readme_table(readme.read_text(encoding="utf-8"), table, profile), encoding="utf-8")
-    aside.replace(readme)
+    files.write(readme, readme_table(readme.read_text(encoding="utf-8"), table, profile))
 
 
 def _refuse_missing(profile: Profile, made: Path) -> None:
