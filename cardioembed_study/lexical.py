@@ -1,9 +1,10 @@
-"""Which passages stand nearest to a query? Exactly, approximately, and by words alone.
+"""How near is a passage to a query by its words alone?
 
-Shapes: Q queries, N passages, D width, K neighbours. Records are made from exact search; FAISS indexes are for corpora of
-millions. The lexical scores are the floor that a model has to leave behind: where BM25 finds the answer, nobody needs a
-model. Each returns a (Q, N) array for ``metrics.gold_ranks``, where a passage without a common word has score 0, so all of
-those tie, and ties count against us.
+These scores are the floor that a model has to leave behind: where BM25 finds the answer, nobody needs a model. Each function
+returns a (Q, N) array for ``metrics.gold_ranks``, where a passage without a common word has score 0, so all of those tie,
+and ties count against us.
+
+Shapes: Q queries, N passages.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def tfidf_scores(queries: Sequence[str], passages: Sequence[str], characters: bo
 
 
 def random_scores(n_queries: int, n_passages: int, seed: int) -> NDArray[np.float32]:
-    """Return scores that know nothing: the floor of floors, expected Acc@1 of 1/N.
+    """Return scores that know nothing: the lowest floor, with an expected Acc@1 of 1/N.
 
     Args:
         n_queries: Q.

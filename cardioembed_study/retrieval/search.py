@@ -1,13 +1,19 @@
 """Which passages are nearest to a query, among many?
 
+Records are made from exact search; an index of FAISS, an extra that this project does not need, is for millions of passages.
+
 Shapes: Q queries, N passages, D width.
 """
 
 from __future__ import annotations
 
-import faiss
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import faiss
 
 KINDS = ("flat", "hnsw", "ivf")
 
@@ -59,10 +65,16 @@ def faiss_index(passages: ArrayLike, kind: str = "flat") -> faiss.Index:
 
     Raises:
         ValueError: an unknown kind, NaN, or a shape that is not (N, D).
+        ModuleNotFoundError: FAISS is not installed.
 
     >>> faiss_index([[1.0, 0.0], [0.0, 1.0]]).ntotal
     2
     """
+    try:
+        import faiss
+    except ModuleNotFoundError as error:
+        advice = 'pip install "cardioembed-reproduced[search]", or search with `exact`'
+        raise ModuleNotFoundError(f"an index of passages needs FAISS; {advice}", name="faiss") from error
     p = _vectors(passages, "passages")
     width = p.shape[1]
     if kind == "flat":
@@ -112,9 +124,9 @@ def _largest(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], 
     smallest = np.take_along_axis(scores, indices, axis=1).min(axis=1, keepdims=True)
     for row in np.flatnonzero((scores >= smallest).sum(axis=1) > k):  # a tie across the border: partition chose blindly
         indices[row] = np.argsort(-scores[row], kind="stable")[:k]
-    found = np.take_along_axis(scores, indices, axis=1)
-    order = np.lexsort((indices, -found), axis=-1)
-    return np.take_along_axis(found, order, axis=1), np.take_along_axis(indices, order, axis=1)
+    largest = np.take_along_axis(scores, indices, axis=1)
+    order = np.lexsort((indices, -largest), axis=-1)
+    return np.take_along_axis(largest, order, axis=1), np.take_along_axis(indices, order, axis=1)
 
 
 def _vectors(vectors: ArrayLike, name: str) -> NDArray[np.float32]:
