@@ -532,7 +532,7 @@ def test_sealing_makes_a_changed_local_folder_whole_again(home):
     folder = put(home / "data_manifests" / "primer")
     write(home, path="../primer")
     (folder / "zz.md").write_text("# A new chapter\n")
-    refused(ValueError, fetch_book, "zz.md", "is not listed in book.sha256", "manifests seal book")
+    refused(ValueError, fetch_book, "zz.md", "is not listed in book.sha256", "run `cardioembed seal book`")
     assert manifests.seal("book").name == "book.sha256"
     assert fetch_book() == folder
     assert manifests.documents(manifests.load("book")) == [*sorted(BOOK), "zz.md"]
@@ -544,6 +544,21 @@ def test_a_fixed_revision_is_never_sealed(home):
     before = (home / "data_manifests" / "sources" / "book.sha256").read_bytes()
     refused(ValueError, lambda: manifests.seal("book"), "fixed at revision", REVISION)
     assert (home / "data_manifests" / "sources" / "book.sha256").read_bytes() == before
+
+
+def test_the_commands_print_what_they_made_or_one_sentence(home, capsys):
+    folder = put(home / "data_manifests" / "primer")
+    write(home, path="../primer")
+    (folder / "zz.md").write_text("# A new chapter\n")
+    assert manifests.command("fetch", "book") == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("zz.md in ") and printed.err.count("\n") == 1
+    assert manifests.command("seal", "book") == 0
+    assert capsys.readouterr() == (f"{home / 'data_manifests' / 'sources' / 'book.sha256'}\n", "")
+    assert manifests.command("fetch", "book") == 0
+    assert capsys.readouterr() == (f"{folder}\n", "")
+    assert manifests.command("fetch", "bok") == 1
+    assert capsys.readouterr() == ("", "no manifest 'bok'; did you mean 'book'?\n")
 
 
 def test_the_command_line_ends_in_one_sentence():

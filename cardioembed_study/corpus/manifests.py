@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,7 +28,7 @@ PATTERNS = {
     **{"beir": ("corpus.jsonl", "queries.jsonl", "qrels/*.tsv"), "pairs": ("*.tsv",)},
     "mimic3": tuple(f"{name}.csv{end}" for table in TABLES for name in (table, table.lower()) for end in ("", ".gz")),
 }
-SEAL = "run `python -m cardioembed_study.corpus.manifests seal {}`"
+SEAL = "run `cardioembed seal {}`"
 Text = Annotated[str, Field(min_length=1)]
 SafePath = Annotated[str, Field(pattern=rf"^{archives.SAFE_PATH}\Z")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -126,7 +127,7 @@ def fetch(source: Source) -> Path:
     elif mirror is not None and (mirror / source.folder).is_dir():
         folder, remedy = mirror / source.folder, "correct that copy, or unset CARDIOEMBED_MIRROR to download another"
     else:
-        folder, remedy = cache, f"delete {cache} and fetch again"
+        folder, remedy = cache, f"delete {cache} and run `cardioembed fetch {source.name}`"
         if not cache.is_dir():
             return _download(source, cache)
     archives.verify(folder, listed, remedy)
@@ -271,18 +272,29 @@ def _download(source: Source, cache: Path) -> Path:
     return cache
 
 
-def main() -> None:
-    """Fetch or seal one source from the command line; a failure is one sentence."""
+def command(action: str, name: str) -> int:
+    """Fetch or seal a source and print its folder, or its list of files; return 0, or 1 after a sentence that says why not.
+
+    Args:
+        action: "fetch" or "seal".
+        name: of the manifest.
+    """
+    try:
+        sys.stdout.write(f"{fetch(load(name)) if action == 'fetch' else seal(name)}\n")
+    except (ValueError, KeyError, OSError) as error:
+        sys.stderr.write(f"{error.args[0] if isinstance(error, KeyError) else error}\n")
+        return 1
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch or seal one source as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m cardioembed_study.corpus.manifests")
     parser.add_argument("action", choices=["fetch", "seal"])
     parser.add_argument("name")
-    chosen = parser.parse_args()
-    try:
-        done = fetch(load(chosen.name)) if chosen.action == "fetch" else seal(chosen.name)
-        sys.stdout.write(f"{done}\n")
-    except (ValueError, KeyError, OSError) as error:
-        sys.exit(error.args[0] if isinstance(error, KeyError) else str(error))
+    chosen = parser.parse_args(arguments)
+    return command(chosen.action, chosen.name)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
