@@ -1,6 +1,9 @@
 """What must a folder hold so that others can load a trained adapter?
 
-peft reads its weights and configuration, sentence-transformers the rest; the folder holds no pickle and no path.
+peft writes and reads weights and configuration, sentence-transformers reads the rest; the folder holds no pickle and no
+path. ``SentenceTransformer.save_pretrained`` does not serve (tried with version 6.2): it needs the base loaded again, names
+classes that earlier versions lack, and keeps what peft alone writes, of which the configuration differs from process to
+process (the order of a set), configuration and README name the folder of the base, and the README is an empty template.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from safetensors.torch import save_file
 from torch import nn
 
@@ -24,6 +27,7 @@ from cardioembed_lib.models import ModelSpec
 CONFIG = "adapter_config.json"
 # The flags that name a pooling in 1_Pooling/config.json: read by every version of sentence-transformers, 6 included.
 POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "last": "pooling_mode_lasttoken"}
+USE = "Research on retrieval of medical text. Not a medical device; not for the care of patients."
 MODULES = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
 
 
@@ -46,11 +50,8 @@ def save(encoder: Encoder, base: ModelSpec, folder: Path, card: Mapping[str, obj
     adapted = isinstance(encoder.model, PeftModel)
     if not adapted and not hasattr(encoder.model, "base_weights"):
         raise ValueError(f"{encoder.name} has no adapter; lay one on with lora.attach and encoder.with_model first")
-    if (
-        folder.exists()
-        and any(folder.iterdir())
-        and not any((folder / name).exists() for name in (CONFIG, models.WHOLE))
-    ):
+    replaceable = any((folder / name).exists() for name in (CONFIG, models.WHOLE))
+    if folder.exists() and any(folder.iterdir()) and not replaceable:
         raise ValueError(f"{folder} exists and holds no adapter; choose another folder")
     aside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
@@ -79,35 +80,15 @@ def model_card(base: ModelSpec, card: Mapping[str, object], adapted: bool = True
             lines += ["", f"## {name[0].upper()}{name[1:]}", "", "| name | value |", "|---|---|"]
             lines += [f"| {key} | {_cell(value)} |" for key, value in table.items()]
     head = {"base_model": base.hub_id, "library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
-    return "\n".join(
-        [
-            *(
-                "---",
-                *(f"{key}: {value}" for key, value in head.items()),
-                f"tags: {tags}",
-                "---",
-            ),
-            *("", f"# {title}", "", *lines, ""),
-            *("## Intended use", ""),
-            "Research on retrieval of medical text. Not a medical device; not for the care of patients.",
-            "",
-        ]
-    )
+    metadata, body = "\n".join(f"{key}: {value}" for key, value in (head | {"tags": tags}).items()), "\n".join(lines)
+    return f"---\n{metadata}\n---\n\n# {title}\n\n{body}\n\n## Intended use\n\n{USE}\n"
 
 
 def _write_adapter(model: PeftModel, base: ModelSpec, folder: Path) -> None:
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
-    save_file(tensors, folder / models.ADAPTER, metadata={"format": "pt"})
-    kind = type(model.get_base_model())
-    config = model.peft_config[model.active_adapter].to_dict() | {
-        "auto_mapping": {"base_model_class": kind.__name__, "parent_library": kind.__module__},
-        "base_model_name_or_path": base.hub_id,
-        "inference_mode": True,
-        "revision": base.revision,
-    }
-    # peft keeps sets, whose order differs from process to process
-    _write_json(folder / CONFIG, {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()})
+    model.save_pretrained(folder, save_embedding_layers=False)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": base.hub_id, "revision": base.revision}
+    _write_json(folder / CONFIG, config | {"target_modules": sorted(config["target_modules"])})
 
 
 def _write_whole(model: nn.Module, base: ModelSpec, folder: Path) -> None:
