@@ -175,7 +175,7 @@ def test_sizes_of_adapters_on_the_page_follow_from_the_configuration():
 def run_examples(code, folder, adapter):
     """Run a page's Python blocks as one program, in a folder with an adapter and a hub cache that holds the base."""
     entry = tiny.spec("all-MiniLM-L6-v2")
-    files, _ = lib_models._source("all-MiniLM-L6-v2", entry)
+    files, _ = lib_models._source(entry)
     repository = folder / "home" / "hub" / f"models--{entry.hub_id.replace('/', '--')}"
     (repository / "refs").mkdir(parents=True)
     (repository / "snapshots").mkdir()
@@ -202,7 +202,7 @@ def adapter(tmp_path_factory, minilm):
             if "lora_B" in name:
                 parameter.fill_(0.01)
     return export.save(
-        encoder.with_model(base, model), "all-MiniLM-L6-v2", tmp_path_factory.mktemp("made") / "adapter", {}
+        encoder.with_model(base, model), tiny.spec("all-MiniLM-L6-v2"), tmp_path_factory.mktemp("made") / "adapter", {}
     )
 
 

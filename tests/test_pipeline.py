@@ -20,7 +20,7 @@ RULE = re.compile(r"^(?:local)?rule (\w+):", re.M)
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """Return a project whose profile is finished, its files written by hand, which the library takes for its own."""
-    folder = toy_tree.make(tmp_path)
+    folder = toy_tree.make(tmp_path, code=False)
     for name in ("NOTEBOOKS", "PROFILES", "BOOK", "ADAPTERS", "ROOT"):
         monkeypatch.setattr(paths, name, folder / getattr(paths, name).relative_to(paths.ROOT))
     monkeypatch.delenv("CARDIOEMBED_ARTIFACTS", raising=False)

@@ -432,39 +432,40 @@ def test_a_dev_score_that_is_not_a_number_stops_the_run(tmp_path, scripted):
 # ---- killed, and shared
 
 
-def helper(*arguments):
-    command = [sys.executable, "-W", "ignore", str(Path(tiny.__file__)), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
-
-
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_killed_anywhere_ends_with_the_very_same_bytes(tmp_path, seed):
-    done = helper("killed", tmp_path, seed)
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
+def processes(request, tmp_path_factory):
+    """Return a folder of runs by processes of their own, and how each process ended that was to be killed."""
+    folder = tmp_path_factory.mktemp("processes")
+    command = [sys.executable, "-W", "ignore", tiny.__file__, str(folder), str(request.param)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
-    ends = json.loads(done.stdout)
+    return folder, json.loads(done.stdout)
+
+
+def test_a_run_killed_anywhere_ends_with_the_very_same_bytes(processes):
+    folder, ends = processes
     assert {point for point, _ in ends} >= set(tiny.POINTS)
     assert [point for point, end in ends if point in tiny.POINTS and end != -9] == []
     assert ends[-1] == ["unhurt", 0]
     for name in ("adapter.safetensors", "history.jsonl"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes(), name
+        assert (folder / "killed" / name).read_bytes() == (folder / "unbroken" / name).read_bytes(), name
 
 
-def test_two_processes_that_share_each_batch_train_the_adapter_of_one(tmp_path):
-    done = helper("ranks", tmp_path)
-    assert done.returncode == 0, done.stderr
-    one = read(tmp_path / "one" / "adapter.safetensors")
-    first, second = (read(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
+def test_two_processes_that_share_each_batch_train_the_adapter_of_one(processes):
+    folder, _ = processes
+    one = read(folder / "one" / "adapter.safetensors")
+    first, second = (read(folder / f"rank{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
     for name, tensor in one.items():
         torch.testing.assert_close(first[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
     alone, shared = (
-        [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        [json.loads(line) for line in (folder / name / "history.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     )
     assert len(alone) == len(shared)
     for ours, theirs in zip(alone, shared, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
-    assert all("another plan" in (tmp_path / f"refused{rank}").read_text() for rank in (0, 1))
+    assert all("another plan" in (folder / f"refused{rank}").read_text() for rank in (0, 1))
 
 
 def test_processes_that_do_not_divide_a_batch_are_refused(tmp_path, monkeypatch):

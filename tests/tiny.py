@@ -1,4 +1,8 @@
-"""A two-layer random model, a toy task, and runs of them in processes of their own that are killed or share a batch."""
+"""A two-layer random model, a toy task, and runs of them in processes of their own that are killed or share a batch.
+
+``python tests/tiny.py FOLDER SEED`` makes those runs; all begin in one fresh process, for none can begin where a model has
+been trained before.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,9 @@ SENTENCES = [
     "A narrowed artery brings too little blood when the work of the heart grows.",
     "Rest relieves the pain within minutes; pain at rest is a warning.",
 ]
-LONG = replace(PLAN, epochs=20, token_budget=64)  # 160 steps of several chunks: more than all kills together let pass
+LONG = replace(
+    PLAN, epochs=8, token_budget=128
+)  # 64 steps, of two chunks each: more than all kills at a point let pass
 
 
 def spec(name: str) -> models.ModelSpec:
@@ -222,9 +228,8 @@ def _life(folder: Path, point: str = "", delay: float | None = None) -> int:
     return _end(child)
 
 
-def unbroken_and_killed(folder: Path, seed: int) -> None:
-    """Train once unbroken, once killed at every point, in a random order, and at random moments; print what happened."""
-    torch.set_num_threads(1)  # a forked process may not use OpenMP's threads
+def unbroken_and_killed(folder: Path, seed: int) -> list[tuple[str, int]]:
+    """Train once unbroken, once killed at every point, in a random order, and at random moments; return what happened."""
     started = time.perf_counter()
     assert _life(folder / "unbroken") == 0
     whole = time.perf_counter() - started
@@ -237,7 +242,7 @@ def unbroken_and_killed(folder: Path, seed: int) -> None:
         delay = draw.uniform(0.0, 0.2 * whole)
         ends.append((f"after {delay:.2f} s", _life(folder / "killed", delay=delay)))
     ends.append(("unhurt", _life(folder / "killed")))
-    sys.stdout.write(json.dumps(ends))
+    return ends
 
 
 # ---- shared
@@ -245,8 +250,7 @@ def unbroken_and_killed(folder: Path, seed: int) -> None:
 
 def two_ranks(folder: Path) -> None:
     """Train with one process, then with two that share each batch, without dropout."""
-    torch.set_num_threads(1)
-    plan = replace(PLAN, epochs=2, token_budget=64, symmetric=True)
+    plan = replace(PLAN, epochs=1, token_budget=64, symmetric=True)
     assert _end(_fork(run, folder / "one", plan, 0.0)) == 0
     children = [_fork(_rank, folder, plan, rank) for rank in range(2)]
     assert [_end(child) for child in children] == [0, 0]
@@ -270,5 +274,6 @@ def _not_asked(_) -> float:
 
 
 if __name__ == "__main__":
-    what, where, *rest = sys.argv[1:]
-    {"killed": unbroken_and_killed, "ranks": two_ranks, "run": run}[what](Path(where), *map(int, rest))
+    torch.set_num_threads(1)  # a forked process may not use OpenMP's threads
+    two_ranks(Path(sys.argv[1]))
+    sys.stdout.write(json.dumps(unbroken_and_killed(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -72,9 +72,9 @@ def write_profile(folder: Path, **changes: dict) -> None:
     (folder / "profiles" / "toy.yaml").write_text(yaml.safe_dump(content | changes))
 
 
-def make(folder: Path) -> Path:
-    """Write the project into a folder and return it."""
-    for name in ("cardioembed_lib", "cardioembed_study", "data_manifests"):
+def make(folder: Path, *, code: bool = True) -> Path:
+    """Write the project into a folder and return it; without the code, where nothing is started in it."""
+    for name in ("cardioembed_lib", "cardioembed_study", "data_manifests") if code else ():
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "_config.yml"):
         shutil.copy(ROOT / name, folder / name)
