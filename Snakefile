@@ -125,6 +125,7 @@ rule notes:
 
 
 rule train:
+    priority: 2  # most of the rest waits for the last of them
     # Not an output: runs/<run>/checkpoint, so that a killed training goes on where it stopped.
     input:
         sources("02_train"),
@@ -162,7 +163,7 @@ rule retrieval:
 
 
 rule mteb:
-    priority: 1  # the longest: the rest runs beside it
+    priority: 1  # long: 03_retrieval runs beside it
     input:
         sources("04_mteb"),
         rules.corpus.output,
@@ -183,6 +184,7 @@ rule mteb:
 
 
 rule mimic:
+    priority: 1
     input:
         sources("05_mimic"),
         rules.notes.output,
