@@ -3,39 +3,26 @@
 import os
 import signal
 import socket
-
-import tiny
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported, which reads it once; child processes inherit it
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertModel,
-    Gemma3TextConfig,
-    Gemma3TextModel,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3Model,
-)
-
-from cardioembed_lib import encoder as encoders
-from cardioembed_lib import models as lib_models
-
-torch.set_num_threads(1)  # tiny models gain nothing from a second thread, and lose much where the cores are shared
 
 LOOPBACK = ("localhost", "127.", "::1")
-VOCABULARY = (
-    "the heart pumps blood through arteries and veins a valve opens closes atrium ventricle rhythm pulse pressure "
-    "failure murmur stent walk in garden is not of to patient had pain after exercise"
-)
+
+
+def pytest_collection_finish():
+    """Give torch one thread: tiny models gain nothing from a second one, and lose much where the cores are shared."""
+    if (
+        "torch" in sys.modules
+    ):  # imported by the tests; this file does without, for the process that only shares out work
+        sys.modules["torch"].set_num_threads(1)
 
 
 def pytest_runtest_setup(item):
     """Skip what needs a GPU where there is none."""
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+    if item.get_closest_marker("gpu") and not sys.modules["torch"].cuda.is_available():
         pytest.skip("no CUDA device on this machine")
 
 
@@ -84,68 +71,30 @@ def no_hang():
 @pytest.fixture(scope="session")
 def minilm():
     """Return the packaged all-MiniLM-L6-v2; no test may change it (lay an adapter on a copy)."""
-    return lib_models.load(tiny.spec("all-MiniLM-L6-v2"), device="cpu")
+    import tiny
+
+    return tiny.models.load(tiny.spec("all-MiniLM-L6-v2"), device="cpu")
 
 
 @pytest.fixture(scope="session")
 def tiny_bert():
-    """Return a maker of two-layer random BERTs: ``[CLS]`` and ``[SEP]`` around a text, padded right, mean pooling."""
+    """Return a maker of two-layer random BERTs."""
+    import tiny
 
-    def make(seed: int = 0, pooling: str = "mean", max_length: int = 32) -> encoders.Encoder:
-        tokenizer = words(["[PAD]", "[UNK]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]", pad_token="[PAD]", unk_token="[UNK]")
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-        config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, initializer_range=0.2, **sizes)
-        return encoder(BertModel, config, tokenizer, seed, pooling, max_length)
-
-    return make
+    return tiny.bert
 
 
 @pytest.fixture(scope="session")
 def tiny_qwen3():
-    """Return a maker of two-layer random Qwen3s, padded left; the tokenizer appends an end token that is not ``eos_token``."""
+    """Return a maker of two-layer random Qwen3s."""
+    import tiny
 
-    def make(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
-        end, chat_end = "<|endoftext|>", "<|im_end|>"
-        special = {"pad_token": end, "eos_token": chat_end, "unk_token": "<unk>", "padding_side": "left"}
-        tokenizer = words(["<unk>", chat_end, end], f"$A {end}", **special)
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-        heads = {"num_key_value_heads": 2, "head_dim": 8}
-        config = Qwen3Config(vocab_size=len(tokenizer), initializer_range=0.2, **sizes, **heads)
-        return encoder(Qwen3Model, config, tokenizer, seed, "last", max_length)
-
-    return make
+    return tiny.qwen3
 
 
 @pytest.fixture(scope="session")
 def tiny_gemma3():
-    """Return a maker of two-layer random Gemma3 text models that look both ways, as embeddinggemma does; mean pooling."""
+    """Return a maker of two-layer random Gemma3 text models."""
+    import tiny
 
-    def make(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
-        special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
-        tokenizer = words(list(special.values()), "<bos> $A <eos>", **special)
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-        heads = {"num_key_value_heads": 2, "head_dim": 8, "use_bidirectional_attention": True}
-        ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-        config = Gemma3TextConfig(vocab_size=len(tokenizer), initializer_range=0.2, **sizes, **heads, **ids)
-        return encoder(Gemma3TextModel, config, tokenizer, seed, "mean", max_length)
-
-    return make
-
-
-def words(special: list[str], template: str, **options) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of whole words, its special tokens first and put around a text as the template says."""
-    vocabulary = {word: i for i, word in enumerate([*special, *VOCABULARY.split()])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token=options["unk_token"]))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    used = [(token, vocabulary[token]) for token in special if token in template]
-    inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=used)
-    return PreTrainedTokenizerFast(tokenizer_object=inner, **options)
-
-
-def encoder(kind, config, tokenizer, seed: int, pooling: str, max_length: int) -> encoders.Encoder:
-    """Return an encoder around a random model, eval mode, frozen."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = kind(config).eval().requires_grad_(False)
-    prompts = {"query": "", "document": ""}
-    return encoders.Encoder(f"tiny-{config.model_type}", model, tokenizer, pooling, prompts, max_length, f"seed{seed}")
+    return tiny.gemma3

@@ -183,6 +183,7 @@ def run_examples(code, folder, adapter):
     (repository / "snapshots" / entry.revision).symlink_to(files, target_is_directory=True)
     (folder / ADAPTER).parent.mkdir()
     (folder / ADAPTER).symlink_to(adapter, target_is_directory=True)
+    (folder / "data_manifests").symlink_to(paths.MANIFESTS, target_is_directory=True)
     (folder / "page.py").write_text(code)
     hub = {"HF_HOME": str(folder / "home"), "HF_HUB_CACHE": str(folder / "home" / "hub"), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
@@ -277,17 +278,20 @@ def again(evidence, tmp_path_factory):
     return folder / evidence, names
 
 
+@pytest.mark.slow
 def test_tables_equal_those_made_anew_from_the_records(again):
     made = {file.name: file.read_bytes() for file in (again[0] / "tables").iterdir()}
     assert made == {file.name: file.read_bytes() for file in (BOOK / "tables").iterdir()}
 
 
+@pytest.mark.slow
 def test_figures_draw_the_numbers_of_the_records(again):
     made = {file.name: file.read_bytes() for file in (again[0] / "figures").glob("*.csv")}
     assert len(made) > 15
     assert made == {name: (BOOK / "figures" / name).read_bytes() for name in made}
 
 
+@pytest.mark.slow
 def test_numbers_in_sentences_are_those_of_the_records(again):
     notebook = nbformat.read(BOOK / "executed" / "06_report.ipynb", as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

@@ -82,6 +82,7 @@ def exported(tmp_path_factory):
     return folder, encoder.encode(model, TEXTS), lora.count(fresh().model, 16, "all-linear")
 
 
+@pytest.mark.slow
 def test_sentence_transformers_loads_it_offline_in_a_fresh_process(exported, tiny_qwen3, minilm, tmp_path):
     """MiniLM; and a tiny model under Qwen3-Embedding's name: last-token pooling, padding left, prompts, its end token."""
     folder, ours, _ = exported
@@ -119,6 +120,7 @@ def test_sentence_transformers_loads_it_offline_in_a_fresh_process(exported, tin
     assert abs(theirs["qwen3"] - base_vectors).max() > 1e-3 and abs(prompted - theirs["qwen3"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_model_tuned_as_a_whole_is_read_back_by_both(tmp_path):
     tuned = fresh()
     before = encoder.encode(tuned, TEXTS)

@@ -18,6 +18,7 @@ spec.loader.exec_module(benchmark)
 
 
 @pytest.mark.parametrize("bits", [0, 8])
+@pytest.mark.slow
 def test_the_benchmark_runs_at_a_toy_size(tmp_path, bits):
     if bits:
         pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")

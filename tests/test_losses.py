@@ -200,6 +200,7 @@ sys.exit(rank == 0 and os.wait()[1] != 0)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_gather_are_one_process_with_the_whole_batch(tmp_path):
     """Loss: the mean over ranks. Gradients: what DDP makes of them, the sum over ranks divided by their number."""
     tensors = dict(zip(["anchors", "positives", "negatives"], torch_batch(K), strict=True))

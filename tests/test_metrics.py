@@ -264,6 +264,7 @@ def test_names_of_groups_do_not_matter():
     )
 
 
+@pytest.mark.slow
 def test_p_is_flat_when_there_is_no_difference():
     rng = np.random.default_rng(7)
     p = [statistics.paired_difference(rng.random(40), rng.random(40), seed, n=200)["p"] for seed in range(200)]

@@ -157,6 +157,7 @@ def test_counts_of_a_code_by_hand():
     assert (found["notes"], found["dropped"], found["patients"]) == (11, 1, 6)
 
 
+@pytest.mark.slow
 def test_a_split_by_notes_recognises_the_patient_and_a_split_by_patients_does_not():
     """Codes that have nothing to do with the vectors, but every patient is easy to recognise."""
     rows, by_patient = [], []

@@ -97,6 +97,7 @@ def test_chance_by_hand():
     assert [found[form]["random_at_3"] for form in recall.FORMS] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_random_scores_find_as_much_as_chance_does():
     ids, gold, own = recall.pool(QUERIES, ANSWERS)
     totals = dict.fromkeys(recall.FORMS, 0.0)

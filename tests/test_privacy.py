@@ -101,6 +101,7 @@ def test_the_attack_is_large_and_varied(notes):
     assert len(set(pieces)) > 190 and {len(piece.split()) for piece in pieces} >= set(range(8, 20))
 
 
+@pytest.mark.slow
 def test_what_the_notebooks_make_passes(gates, tmp_path):
     draw, refused = random.Random(9), Counter()
     for n in range(N_CLEAN):

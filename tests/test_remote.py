@@ -481,6 +481,7 @@ def test_address_model_and_texts_make_the_key_of_a_file(service, tmp_path):
         assert len(service.asked) == i + 1 == len(list(tmp_path.iterdir()))
 
 
+@pytest.mark.slow
 def test_a_kill_costs_one_batch(service, tmp_path):
     service.script = [(200, {}, None), (200, {}, None), (200, {}, "hold")]
     command = [sys.executable, "-c", CHILD, str(tmp_path / "kept"), service.url, *TEXTS]

@@ -140,6 +140,7 @@ def test_kept_texts_add_their_weighted_distance_from_the_base_and_nothing_else()
     torch.testing.assert_close(untouched, training.batch_loss(tiny.encoder(dropout=0.0), pairs, range(8), plan))
 
 
+@pytest.mark.slow
 def test_kept_texts_stay_nearer_to_the_base_than_without_and_a_resumed_run_is_the_same(tmp_path):
     plan = replace(tiny.PLAN, keep_texts=8, keep_weight=20.0)
     distances = []
@@ -432,16 +433,17 @@ def test_a_dev_score_that_is_not_a_number_stops_the_run(tmp_path, scripted):
 # ---- killed, and shared
 
 
-@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
-def processes(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
     """Return a folder of runs by processes of their own, and how each process ended that was to be killed."""
     folder = tmp_path_factory.mktemp("processes")
-    command = [sys.executable, "-W", "ignore", tiny.__file__, str(folder), str(request.param)]
+    command = [sys.executable, "-W", "ignore", tiny.__file__, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_run_killed_anywhere_ends_with_the_very_same_bytes(processes):
     folder, ends = processes
     assert {point for point, _ in ends} >= set(tiny.POINTS)
@@ -451,6 +453,7 @@ def test_a_run_killed_anywhere_ends_with_the_very_same_bytes(processes):
         assert (folder / "killed" / name).read_bytes() == (folder / "unbroken" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_each_batch_train_the_adapter_of_one(processes):
     folder, _ = processes
     one = read(folder / "one" / "adapter.safetensors")
@@ -486,7 +489,7 @@ import tiny
 from cardioembed_lib import encoder as encoders, training
 from safetensors.torch import save_file
 found, pairs = tiny.minilm("cpu")
-plan = training.Plan(batch_size=4, epochs=12, learning_rate=2e-4, seed=17, eval_every=5, checkpoint_every=2)
+plan = training.Plan(batch_size=4, epochs=6, learning_rate=2e-4, seed=17, eval_every=5, checkpoint_every=2)
 folder = Path(sys.argv[1])
 print("ready", flush=True)
 training.train(found, pairs, plan, folder, lambda e: float(encoders.encode(e, tiny.SENTENCES)[0, 0]), False)
@@ -509,12 +512,12 @@ def test_a_real_model_killed_in_processes_of_its_own_ends_with_the_very_same_byt
     assert started.wait() == 0
     whole = time.perf_counter() - begun
     killed = 0
-    for delay in np.random.default_rng(7).uniform(0.1, 0.5, 4) * whole:
+    for delay in np.random.default_rng(7).uniform(0.1, 0.5, 2) * whole:
         process = start("killed")
         time.sleep(delay)
         process.kill()
         killed += process.wait() == -9
-    assert killed >= 2
+    assert killed >= 1
     assert start("killed").wait() == 0
     for name in ("adapter.safetensors", "history.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes(), name

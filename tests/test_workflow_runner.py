@@ -58,6 +58,7 @@ def test_a_profile_gives_parameters_and_the_command_line_overrides_them(project)
     assert (project / "artifacts" / "toy" / "results" / "train.a.json").exists()
 
 
+@pytest.mark.slow
 def test_a_profile_names_the_kernel_of_one_notebook(project, capsys):
     toy_tree.write_profile(project, kernel={"default": "python3", "02_train": "my-gpu"})
     assert start(project, "02_train", "--profile", "toy", "--run", "a") == 1
@@ -65,6 +66,7 @@ def test_a_profile_names_the_kernel_of_one_notebook(project, capsys):
     assert start(project, "06_report", "--profile", "toy") == 0
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_file_without_bars_times_or_addresses(project):
     slow = """import sys, time
 for n in range(3):
@@ -97,6 +99,7 @@ def test_a_failed_run_leaves_a_notebook_to_read_but_neither_output_nor_record(pr
     assert [path.name for path in (project / "out").iterdir()] == ["x.ipynb"] and record.exists()
 
 
+@pytest.mark.slow
 def test_a_failed_run_keeps_the_earlier_output(project):
     assert start(project, "06_report", "--profile", "toy") == 0
     toy_tree.write_notebook(project, "06_report", "1 / 0")
@@ -104,6 +107,7 @@ def test_a_failed_run_keeps_the_earlier_output(project):
     assert sorted(path.name for path in (project / "out").iterdir()) == ["x.failed.ipynb", "x.ipynb"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_this_machine_in_an_output_is_refused_by_cell(project, capsys):
     toy_tree.write_notebook(project, "06_report", "print(paths.ROOT.name)", "paths.ROOT / 'x'")
     assert start(project, "06_report", "--profile", "toy") == 1
@@ -111,12 +115,14 @@ def test_a_folder_of_this_machine_in_an_output_is_refused_by_cell(project, capsy
     assert not (project / "out" / "x.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_is_named_with_its_cell(project, capsys):
     toy_tree.write_notebook(project, "06_report", "import os", "os._exit(9)")
     assert start(project, "06_report", "--profile", "toy") == 1
     assert "failed: cell 'step-2': the kernel died" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_kernel_that_hangs_is_named_with_its_cell(project, capsys, monkeypatch):
     monkeypatch.setattr(runner, "OUTPUT_SECONDS", 1)
     hang = "get_ipython().kernel.iopub_thread.io_loop.add_callback(time.sleep, 60)"  # nothing it prints gets out
@@ -127,6 +133,7 @@ def test_a_kernel_that_hangs_is_named_with_its_cell(project, capsys, monkeypatch
     assert "secret" not in said and [path.name for path in (project / "out").iterdir()] == ["x.failed.ipynb"]
 
 
+@pytest.mark.slow
 def test_a_terminated_run_leaves_nothing(project):
     toy_tree.write_notebook(project, "06_report", "import time", "print('asleep', flush=True)\ntime.sleep(600)")
     code = (
@@ -163,6 +170,7 @@ def failed(project):
         ("{'subject_id': 5003 * 2}", "cell 'step-2', output 1"),
     ],
 )
+@pytest.mark.slow
 def test_a_notebook_that_shows_a_note_is_refused_and_kept_among_the_restricted_texts(project, capsys, cell, place):
     record = project / "artifacts" / "toy" / "results" / "r.json"
     toy_tree.write_notebook(project, "06_report", READ, f"{WRITE.format('1')}\n{cell}")
@@ -174,6 +182,7 @@ def test_a_notebook_that_shows_a_note_is_refused_and_kept_among_the_restricted_t
     assert failed(project).is_file() and f"to read it: {failed(project)}" in said.err
 
 
+@pytest.mark.slow
 def test_a_record_that_holds_a_note_is_refused_with_its_line(project, capsys):
     record = project / "artifacts" / "toy" / "results" / "r.json"
     toy_tree.write_notebook(project, "06_report", READ, WRITE.format("[\\n\"' + note + '\"]"))
@@ -181,6 +190,7 @@ def test_a_record_that_holds_a_note_is_refused_with_its_line(project, capsys):
     assert "r.json, line 2" in capsys.readouterr().err and not record.exists()
 
 
+@pytest.mark.slow
 def test_an_error_that_quotes_a_note_is_withheld(project, capsys):
     toy_tree.write_notebook(project, "06_report", READ, "raise KeyError(note)")
     assert start(project, "06_report", "--profile", "toy") == 1
@@ -194,6 +204,7 @@ def test_an_error_that_quotes_a_note_is_withheld(project, capsys):
     assert start(project, "06_report", "--profile", "toy") == 0 and not failed(project).exists()
 
 
+@pytest.mark.slow
 def test_once_notes_were_read_only_names_of_cells_and_bars_are_seen_live(project, capsys):
     bars = (
         "from tqdm import tqdm\nprint('before')",
@@ -220,6 +231,7 @@ class Terminal(io.StringIO):
         (Terminal, "first\n  indented\n\rtrain: 0/3\rtrain: 3/3\n\rread: 1/1\x1b[A\r         \rlast\n"),
     ],
 )
+@pytest.mark.slow
 def test_a_bar_moves_on_a_terminal_and_has_a_line_a_state_elsewhere(project, stream, seen):
     guarded = runner.Guarded(stream(), "toy")
     for text in (
@@ -235,6 +247,7 @@ def test_a_bar_moves_on_a_terminal_and_has_a_line_a_state_elsewhere(project, str
     assert re.sub("\n+", "\n", guarded.stream.getvalue()) == seen
 
 
+@pytest.mark.slow
 def test_where_no_terminal_is_a_bar_shows_few_states(project, monkeypatch, capsys):
     monkeypatch.delenv("TQDM_MININTERVAL", raising=False)
     bars = "from tqdm import tqdm\nprint([bar := tqdm(range(3), desc='fit'), list(bar), bar.mininterval][-1])"

@@ -1,6 +1,6 @@
 """A two-layer random model, a toy task, and runs of them in processes of their own that are killed or share a batch.
 
-``python tests/tiny.py FOLDER SEED`` makes those runs; all begin in one fresh process, for none can begin where a model has
+``python tests/tiny.py FOLDER`` makes those runs; all begin in one fresh process, for none can begin where a model has
 been trained before.
 """
 
@@ -19,10 +19,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers import models as token_models
 from torch import distributed
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
+)
 
 from cardioembed_lib import checkpoint, lora, models, training
 from cardioembed_lib import encoder as encoders
@@ -49,6 +57,10 @@ SENTENCES = [
     "A narrowed artery brings too little blood when the work of the heart grows.",
     "Rest relieves the pain within minutes; pain at rest is a warning.",
 ]
+VOCABULARY = (
+    "the heart pumps blood through arteries and veins a valve opens closes atrium ventricle rhythm pulse pressure "
+    "failure murmur stent walk in garden is not of to patient had pain after exercise"
+)
 LONG = replace(
     PLAN, epochs=8, token_budget=128
 )  # 64 steps, of two chunks each: more than all kills at a point let pass
@@ -92,6 +104,55 @@ def encoder(*, adapter: bool = True, dropout: float = 0.05, base_dropout: float 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
     found = encoders.Encoder("tiny", model, tokenizer, "mean", {"query": "", "document": ""}, 32, "r0")
     return with_adapter(found, dropout=dropout) if adapter else found
+
+
+def bert(seed: int = 0, pooling: str = "mean", max_length: int = 32) -> encoders.Encoder:
+    """Return a two-layer random BERT: ``[CLS]`` and ``[SEP]`` around a text, padded right, mean pooling."""
+    tokenizer = _words(["[PAD]", "[UNK]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]", pad_token="[PAD]", unk_token="[UNK]")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, initializer_range=0.2, **sizes)
+    return _random(BertModel, config, tokenizer, seed, pooling, max_length)
+
+
+def qwen3(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
+    """Return a two-layer random Qwen3, padded left; the tokenizer appends an end token that is not ``eos_token``."""
+    end, chat_end = "<|endoftext|>", "<|im_end|>"
+    special = {"pad_token": end, "eos_token": chat_end, "unk_token": "<unk>", "padding_side": "left"}
+    tokenizer = _words(["<unk>", chat_end, end], f"$A {end}", **special)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    heads = {"num_key_value_heads": 2, "head_dim": 8}
+    config = Qwen3Config(vocab_size=len(tokenizer), initializer_range=0.2, **sizes, **heads)
+    return _random(Qwen3Model, config, tokenizer, seed, "last", max_length)
+
+
+def gemma3(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
+    """Return a two-layer random Gemma3 text model that looks both ways, as embeddinggemma does; mean pooling."""
+    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    tokenizer = _words(list(special.values()), "<bos> $A <eos>", **special)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    heads = {"num_key_value_heads": 2, "head_dim": 8, "use_bidirectional_attention": True}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = Gemma3TextConfig(vocab_size=len(tokenizer), initializer_range=0.2, **sizes, **heads, **ids)
+    return _random(Gemma3TextModel, config, tokenizer, seed, "mean", max_length)
+
+
+def _words(special: list[str], template: str, **options) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of whole words, its special tokens first and put around a text as the template says."""
+    vocabulary = {word: i for i, word in enumerate([*special, *VOCABULARY.split()])}
+    inner = Tokenizer(token_models.WordLevel(vocabulary, unk_token=options["unk_token"]))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    used = [(token, vocabulary[token]) for token in special if token in template]
+    inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=used)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **options)
+
+
+def _random(kind, config, tokenizer, seed: int, pooling: str, max_length: int) -> encoders.Encoder:
+    """Return an encoder around a random model, eval mode, frozen."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = kind(config).eval().requires_grad_(False)
+    prompts = {"query": "", "document": ""}
+    return encoders.Encoder(f"tiny-{config.model_type}", model, tokenizer, pooling, prompts, max_length, f"seed{seed}")
 
 
 def with_adapter(base: encoders.Encoder, *, dropout: float = 0.05, rank: int = 8) -> encoders.Encoder:
@@ -228,12 +289,12 @@ def _life(folder: Path, point: str = "", delay: float | None = None) -> int:
     return _end(child)
 
 
-def unbroken_and_killed(folder: Path, seed: int) -> list[tuple[str, int]]:
+def unbroken_and_killed(folder: Path) -> list[tuple[str, int]]:
     """Train once unbroken, once killed at every point, in a random order, and at random moments; return what happened."""
     started = time.perf_counter()
     assert _life(folder / "unbroken") == 0
     whole = time.perf_counter() - started
-    draw = random.Random(seed)
+    draw = random.Random(1)
     points = list(POINTS)
     draw.shuffle(points)
     points.insert(0, "after the replacement")  # so that there is a checkpoint for the points in resume
@@ -276,4 +337,4 @@ def _not_asked(_) -> float:
 if __name__ == "__main__":
     torch.set_num_threads(1)  # a forked process may not use OpenMP's threads
     two_ranks(Path(sys.argv[1]))
-    sys.stdout.write(json.dumps(unbroken_and_killed(Path(sys.argv[1]), int(sys.argv[2]))))
+    sys.stdout.write(json.dumps(unbroken_and_killed(Path(sys.argv[1]))))
