@@ -40,6 +40,7 @@ def add_book(project, folder):
     manifest |= {"licence": "all rights reserved", "access": "private", "cardiology": []}
     (project / "data_manifests" / "sources" / "kidney.yaml").write_text(yaml.safe_dump(manifest))
     profile = {
+        "01_notes": {"source": ""},
         "01_corpus": {"sources": ["kidney"], "other_split": [0.5, 0.2, 0.3]},
         "02_train": {"first": {"pairs": ["definition"], "batch_size": 8, "epochs": 1, "lora_rank": 4}},
         "03_retrieval": {"runs": ["first"]},

@@ -192,7 +192,7 @@ def test_only_what_depends_on_a_change_runs_again(tmp_path):
         (folder / file).touch()
         assert sorted([*rules(folder), *spared]) == chain, file
         toy_tree.snakemake(folder, "book", "--touch")
-        assert rules(folder) == [], file
+    assert rules(folder) == []
 
 
 @pytest.mark.slow
@@ -220,4 +220,5 @@ def test_the_embedded_profile_runs_from_end_to_end():
     made = toy_tree.ROOT / "artifacts" / "embedded"
     assert (made / "book/_build/html/index.html").exists()
     assert not [name for name in listing(made) if "failed" in name or "partial" in name]
-    assert "Nothing to be done" in graph("-n").stderr
+    again = graph("-n")
+    assert "Nothing to be done" in again.stdout + again.stderr
