@@ -12,6 +12,11 @@ import pytest
 LOOPBACK = ("localhost", "127.", "::1")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the graph's run, the longest: the rest runs beside it."""
+    items.sort(key=lambda item: ("end_to_end" not in item.nodeid, "test_pipeline" not in item.nodeid))
+
+
 def pytest_collection_finish():
     """Give torch one thread: tiny models gain nothing from a second one, and lose much where the cores are shared."""
     if (

@@ -294,7 +294,7 @@ def test_words_alone_find_the_next_note_sometimes_and_not_mostly(kept):
 
 @pytest.mark.slow
 def test_a_model_sees_kinds_of_note_and_something_of_the_diagnoses(minilm, tmp_path):
-    folder = notes.write(cohort.population(60, SEED), tmp_path / "mimic", SEED, mean_notes=8)
+    folder = notes.write(cohort.population(40, SEED), tmp_path / "mimic", SEED, mean_notes=8)
     table = pl.read_csv(folder / "NOTEEVENTS.csv", schema_overrides=NOTES).drop_nulls("HADM_ID")
     codes = pl.read_csv(folder / "DIAGNOSES_ICD.csv", schema_overrides={"ICD9_CODE": pl.String})
     listed = dict(

@@ -1,6 +1,7 @@
 """The graph: what runs again, what is published; notebooks that write empty files stand for the real ones."""
 
 import json
+import os
 import re
 
 import nbformat
@@ -189,9 +190,10 @@ def test_only_what_depends_on_a_change_runs_again(tmp_path):
         ("data_manifests/primer/04_heart_failure.md", ["mimic", "notes"]),
         ("data_manifests/clinical/notes/styles.yaml", ["corpus", "mteb", "retrieval", "train", "train"]),
     ]:
+        then = (folder / file).stat().st_mtime
         (folder / file).touch()
         assert sorted([*rules(folder), *spared]) == chain, file
-        toy_tree.snakemake(folder, "book", "--touch")
+        os.utime(folder / file, (then, then))
     assert rules(folder) == []
 
 
