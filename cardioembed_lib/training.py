@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
-from cardioembed_lib import checkpoint, hierarchical, losses
+from cardioembed_lib import checkpoint, files, hierarchical, losses
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib.encoder import Encoder
 
@@ -119,6 +119,11 @@ class Plan:
     eval_every: int = 10
     patience: int = 0
     checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse a loss that is none."""
+        if self.loss not in (known := ("infonce", "triplet", *LABELLED)):
+            raise ValueError(f"no loss {self.loss!r}; {files.near_miss(self.loss, known)}")
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Plan:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from cardioembed_lib import files
 from cardioembed_study import paths, records, settings
 from cardioembed_study.corpus import manifests
 
@@ -20,12 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch.add_argument("name", help="name of its manifest, such as openstax_nutrition")
     seal = commands.add_parser("seal", help="list the files of a text of your own anew, with their hashes")
     seal.add_argument("name", help="name of its manifest")
-    search = commands.add_parser("search", help="show the sentences of a profile's texts that answer a question")
+    search = commands.add_parser(
+        "search", help="show the sentences of a profile's texts that are nearest to a question"
+    )
     search.add_argument(
         "profile", help="a file of profiles/, such as embedded; run its 01_corpus, or `make book`, first"
     )
     search.add_argument("question")
-    search.add_argument("--run", default="", help="a run of 02_train; by default the base alone answers")
+    search.add_argument("--run", default="", help="a run of 02_train; by default the base of 03_retrieval alone")
     search.add_argument("-k", type=int, default=5, help="sentences shown (5)")
     chosen = parser.parse_args(arguments)
     try:
@@ -47,13 +50,16 @@ def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
     Args:
         profile: whose passages.
         question: any text.
-        run: of ``02_train``; empty: its base alone.
+        run: of ``02_train``; empty: the base of the profile's ``03_retrieval`` alone.
         k: sentences, at least 1; all, if there are no more.
 
     Raises:
-        FileNotFoundError: the passages or the run are not there, with the notebook that makes them.
-        ValueError: an empty question, or k below 1.
+        FileNotFoundError: no such profile, or its passages or the run are not there, with the notebook that makes them.
+        ValueError: no such run, an empty question, or k below 1.
     """
+    known = settings.profile(profile)
+    if run and run not in known.runs:
+        raise ValueError(f"profile {profile} has no run {run!r}; {files.near_miss(run, known.runs)}")
     # Here, since they take seconds to load and no other command needs them.
     from cardioembed_lib import encoder, models
     from cardioembed_study import embeddings
@@ -61,10 +67,10 @@ def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
 
     folder = paths.artifacts(profile)
     table = pl.read_parquet(paths.need(folder / "corpus" / "passages.parquet", "01_corpus")).filter(kind="sentence")
-    base, adapter = settings.defaults("02_train")["base"], None
+    base, adapter = settings.check("03_retrieval", known.notebooks["03_retrieval"]).base, None
     if run:
         base = records.read(paths.need(records.path(profile, "train", run), "02_train"))["params"]["base"]
-        adapter = paths.need(folder / "runs" / run / "adapter", "02_train")
+        adapter = paths.need(paths.run(profile, run) / "adapter", "02_train")
     model = models.load(models.spec(base, paths.MODELS), adapter=adapter)
     asked = encoder.encode(model, [question], prompt=model.prompts.get("query", ""))
     texts, prompt = table["text"].to_list(), model.prompts.get("document", "")
