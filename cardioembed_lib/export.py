@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import uuid
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -53,18 +54,21 @@ def save(encoder: Encoder, base: ModelSpec, folder: Path, card: Mapping[str, obj
     replaceable = any((folder / name).exists() for name in (CONFIG, models.WHOLE))
     if folder.exists() and any(folder.iterdir()) and not replaceable:
         raise ValueError(f"{folder} exists and holds no adapter; choose another folder")
-    aside = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside, before = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.{end}") for end in ("partial", "before"))
     try:
         aside.mkdir(parents=True)
         (_write_adapter if adapted else _write_whole)(encoder.model, base, aside)
         _write_tokenizer(encoder, base, aside)
         _write_modules(base, aside)
         (aside / "README.md").write_text(model_card(base, card, adapted), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.replace(before)
         aside.replace(folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if before.exists() and not folder.exists():
+            before.replace(folder)
+        for rest in (aside, before):
+            shutil.rmtree(rest, ignore_errors=True)
     return folder
 
 
@@ -88,7 +92,8 @@ def _write_adapter(model: PeftModel, base: ModelSpec, folder: Path) -> None:
     model.save_pretrained(folder, save_embedding_layers=False)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": base.hub_id, "revision": base.revision}
-    _write_json(folder / CONFIG, config | {"target_modules": sorted(config["target_modules"])})
+    target = config["target_modules"]  # a pattern, or a set
+    _write_json(folder / CONFIG, config | {"target_modules": target if isinstance(target, str) else sorted(target)})
 
 
 def _write_whole(model: nn.Module, base: ModelSpec, folder: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
@@ -246,6 +247,29 @@ def test_a_failure_leaves_what_was_there(tmp_path, tiny_bert, monkeypatch, step)
     with pytest.raises(OSError, match="no space left"):
         export.save(model, tiny.spec(MINILM), folder, {"run": "second"})
     assert contents(folder) == before and [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_an_adapter_that_cannot_take_its_place_leaves_the_earlier_one(tmp_path, tiny_bert, monkeypatch):
+    model = adapted(tiny_bert(), rank=2)
+    folder = export.save(model, tiny.spec(MINILM), tmp_path / "adapter", {"run": "first"})
+    before, replace = contents(folder), Path.replace
+
+    def fail(path, target):
+        if path.name.endswith(".partial"):
+            raise OSError("no space left on device")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        export.save(model, tiny.spec(MINILM), folder, {"run": "second"})
+    assert contents(folder) == before and [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_targets_given_as_a_pattern_are_kept_as_one(tmp_path, tiny_bert):
+    base = tiny_bert()
+    model = get_peft_model(base.model, LoraConfig(r=2, target_modules=r".*\.(query|value)"))
+    folder = export.save(encoder.with_model(base, model), tiny.spec(MINILM), tmp_path / "adapter", {})
+    assert json.loads((folder / "adapter_config.json").read_text())["target_modules"] == r".*\.(query|value)"
 
 
 def test_a_model_without_adapter_and_an_unknown_base_are_refused(tmp_path, tiny_bert):

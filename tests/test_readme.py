@@ -25,6 +25,7 @@ def project(tmp_path_factory):
     (folder / "tests").mkdir()
     (folder / "tests" / "test_toy.py").write_text("def test_toy():\n    pass\n")
     profile = yaml.safe_load((folder / "profiles" / "toy.yaml").read_text())
+    profile["03_retrieval"]["base"] = "all-MiniLM-L6-v2"  # for the search
     for name in ("embedded", "open"):
         (folder / "profiles" / f"{name}.yaml").write_text(yaml.safe_dump(profile))
     shutil.copy(ROOT / "Makefile", folder)

@@ -71,21 +71,22 @@ def found(pattern, *, suffixes=TEXT, but=()):
 
 
 def imported():
-    """Return the modules that each module of the two packages imports, by their full names, packages' own left out."""
+    """Return the modules that each module of the two packages imports, by their full names, without those it lies in."""
     graph = {}
     for package in executed.PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
             parts = file.relative_to(ROOT).with_suffix("").parts
             own, inside = ".".join(p for p in parts if p != "__init__"), ".".join(parts[:-1])
             names = executed.imports(ast.parse(file.read_text(encoding="utf-8")), inside)
-            graph[own] = {name for name in names if executed.module_file(name).name != "__init__.py"} - {own}
+            graph[own] = {name for name in names if not f"{own}.".startswith(f"{name}.")}
     return graph
 
 
 def room(module):
     """Return the room of a module: ``notes`` for ``cardioembed_study.notes.generator.stays``, a package for its ground."""
     parts = module.split(".")
-    return parts[1] if len(parts) > 2 and parts[0] == "cardioembed_study" and parts[1] != "privacy" else parts[0]
+    inner = len(parts) > 1 and ROOT.joinpath(*parts[:2]).is_dir() and parts[1] != "privacy"
+    return parts[1] if inner else parts[0]
 
 
 def test_imports_go_one_way_between_modules_and_between_rooms():
@@ -104,7 +105,7 @@ def test_imports_go_one_way_between_modules_and_between_rooms():
 
 
 def test_the_library_is_thin_and_knows_nothing_of_the_study():
-    files = sorted((ROOT / "cardioembed_lib").glob("*.py"))
+    files = sorted((ROOT / "cardioembed_lib").rglob("*.py"))
     assert len(files) - 1 <= 12
     assert sum(len(file.read_text("utf-8").splitlines()) for file in files) <= 2350
     graph = imported()
@@ -115,11 +116,29 @@ def test_the_library_is_thin_and_knows_nothing_of_the_study():
     assert not re.search(r"artifacts|profiles/|MIMIC-III's tables|NOTEEVENTS|ledger", text)
 
 
-def test_an_import_that_leads_nowhere_is_an_error():
-    with pytest.raises(ModuleNotFoundError, match=r"cardioembed_study\.notes\.gone"):
-        list(executed.imports(ast.parse("from cardioembed_study.notes import gone")))
-    with pytest.raises(ModuleNotFoundError, match=r"no module cardioembed_lib\.gone"):
-        list(executed.imports(ast.parse("from cardioembed_lib.gone import thing")))
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from cardioembed_study.notes import gone",
+        "from cardioembed_study.paths import gone",
+        "from cardioembed_lib import Compute",  # a word of its docstring
+        "from cardioembed_lib.gone import thing",
+        "import cardioembed_lib.gone as here",
+        "from . import gone",
+        "from .... import gone",
+    ],
+)
+def test_an_import_that_leads_nowhere_is_an_error(line):
+    with pytest.raises(ModuleNotFoundError, match=r"out of date|relative"):
+        list(executed.imports(ast.parse(line)))
+
+
+def test_imports_of_all_names_and_of_what_a_package_imports_are_followed():
+    star, own = (
+        list(executed.imports(ast.parse(f"from cardioembed_study.{line}")))
+        for line in ("notes import *", "privacy import Path")
+    )
+    assert star == ["cardioembed_study", "cardioembed_study.notes"] and own[-1] == "cardioembed_study.privacy"
 
 
 @pytest.mark.parametrize("path", SOURCES, **AS_STEM)

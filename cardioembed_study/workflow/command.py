@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lines = [str(getattr(manifests, chosen.command)(_named(chosen)))]
         for line in lines:
             sys.stdout.write(f"{line}\n")
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, pl.exceptions.PolarsError) as error:
         sys.stderr.write(f"{error.args[0] if isinstance(error, KeyError) else error}\n")
         return 1
     return 0

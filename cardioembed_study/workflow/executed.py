@@ -64,7 +64,7 @@ def imports(tree: ast.AST, package: str | None = None) -> Iterator[str]:
         package: that it is in, for relative imports.
 
     Raises:
-        ModuleNotFoundError: a name is neither a module nor defined in the package it is imported from.
+        ModuleNotFoundError: a name is neither a module nor bound in the one it is imported from.
 
     >>> list(imports(ast.parse("from cardioembed_lib import losses, lora as l; import cardioembed_lib.pooling, numpy")))
     ['cardioembed_lib', 'cardioembed_lib.losses', 'cardioembed_lib.lora', 'cardioembed_lib', 'cardioembed_lib.pooling']
@@ -74,24 +74,43 @@ def imports(tree: ast.AST, package: str | None = None) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.split(".")[0] in PACKAGES]
+            for gone in (name for name in names if module_file(name) is None):
+                raise ModuleNotFoundError(f"no module {gone}; the import that names it is out of date")
             yield from (".".join(n.split(".")[: i + 1]) for n in names for i in range(n.count(".") + 1))
         elif isinstance(node, ast.ImportFrom):
-            whole = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            try:
+                whole = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError as error:
+                raise ModuleNotFoundError(f"{ast.unparse(node)}: {error}; it is out of date") from None
             if whole.split(".")[0] in PACKAGES:
                 yield from (".".join(whole.split(".")[: i + 1]) for i in range(whole.count(".") + 1))
                 yield from _modules(whole, [alias.name for alias in node.names])
 
 
 def _modules(whole: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield those of the names imported from a package that are modules."""
+    """Yield those of the names imported from a module that are modules themselves; all others must be bound there."""
     file = module_file(whole)
     if file is None:
         raise ModuleNotFoundError(f"no module {whole}; the import of {', '.join(names)} from it is out of date")
-    for name in names if file.name == "__init__.py" else ():
-        if module_file(f"{whole}.{name}"):
+    bound = _bound(ast.parse(file.read_text(encoding="utf-8")))
+    for name in names:
+        if file.name == "__init__.py" and module_file(f"{whole}.{name}"):
             yield f"{whole}.{name}"
-        elif not re.search(rf"^(def |class )?{name}\b", file.read_text("utf-8"), re.M):
-            raise ModuleNotFoundError(f"no module {whole}.{name}; the import that names it is out of date")
+        elif name not in bound | {"*"}:
+            raise ModuleNotFoundError(f"no {whole}.{name}; the import that names it is out of date")
+
+
+def _bound(tree: ast.AST) -> set[str]:
+    """Return the names that code defines, assigns or imports."""
+    nodes = list(ast.walk(tree))
+    names = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    names |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names | {
+        (a.asname or a.name).split(".")[0]
+        for node in nodes
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for a in node.names
+    }
 
 
 def code(notebook: NotebookNode) -> str:
