@@ -19,9 +19,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """Give torch one thread: tiny models gain nothing from a second one, and lose much where the cores are shared."""
-    if (
-        "torch" in sys.modules
-    ):  # imported by the tests; this file does without, for the process that only shares out work
+    if "torch" in sys.modules:  # not in the process that only shares out work: this file imports it nowhere
         sys.modules["torch"].set_num_threads(1)
 
 

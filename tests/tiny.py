@@ -61,9 +61,7 @@ VOCABULARY = (
     "the heart pumps blood through arteries and veins a valve opens closes atrium ventricle rhythm pulse pressure "
     "failure murmur stent walk in garden is not of to patient had pain after exercise"
 )
-LONG = replace(
-    PLAN, epochs=8, token_budget=128
-)  # 64 steps, of two chunks each: more than all kills at a point let pass
+LONG = replace(PLAN, epochs=8, token_budget=128)  # 64 steps of two chunks: more than all kills at a point let pass
 
 
 def spec(name: str) -> models.ModelSpec:
