@@ -132,8 +132,12 @@ def weights(folder: Path) -> Path:
     return folder / (WHOLE if (folder / WHOLE).exists() else ADAPTER)
 
 
+def _config(folder: Path) -> Path:
+    return folder / ("config.json" if weights(folder).name == WHOLE else "adapter_config.json")
+
+
 def _check_adapter(base: ModelSpec, adapter: Path, bits: int | None) -> None:
-    config = adapter / ("config.json" if weights(adapter).name == WHOLE else "adapter_config.json")
+    config = _config(adapter)
     if not config.exists():
         raise FileNotFoundError(f"{config} is missing; train the adapter first")
     trained_on = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
@@ -164,4 +168,6 @@ def _source(base: ModelSpec) -> tuple[str, str | None]:
 def _revision(base: ModelSpec, adapter: Path | None, weight: float, bits: int | None, dtype: str) -> str:
     """Return what tells two sets of weights apart, for the key under which vectors are kept."""
     name = f"{base.hub_id}@{base.revision}:{dtype}:{bits}"
-    return name if adapter is None else f"{name}+{files.sha256(weights(adapter))}*{weight}"
+    if adapter is None:
+        return name
+    return f"{name}+{files.sha256(weights(adapter))}+{files.sha256(_config(adapter))}*{weight}"

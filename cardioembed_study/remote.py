@@ -27,7 +27,8 @@ from urllib3.exceptions import InvalidHeader, MaxRetryError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
-from cardioembed_lib import encoder, files
+from cardioembed_lib import encoder
+from cardioembed_study import embeddings
 
 SENDABLE = ("open", "registered")  # a manifest's ``access``; no other text is ever sent
 AGAIN = (429, 500, 502, 503, 504)  # answers that another try may change
@@ -128,7 +129,7 @@ def cached(folder: Path, remote: Remote, texts: Sequence[str], *, access: str, p
     service can put another model behind the same name: only a change of width is noticed.
 
     Args:
-        folder: where ``<key>.npy`` files are kept, one a batch; the key covers address, model and the batch's texts.
+        folder: where ``<key>.safetensors`` files are kept, one a batch; the key covers address, model and the batch's texts.
         remote: the model.
         texts: B texts, none empty, each with its prompt in front if the model has one.
         access: of the texts' manifest.
@@ -154,18 +155,15 @@ def cached(folder: Path, remote: Remote, texts: Sequence[str], *, access: str, p
         )
     encoder.refuse_empty(texts)
     starts = range(0, len(texts), remote.batch)
-    files = [folder / f"{_name(remote, texts[start : start + remote.batch])}.npy" for start in starts]
-    missing = {file: start for file, start in zip(files, starts, strict=True) if not file.exists()}
-    widths = {np.load(file, mmap_mode="r").shape[1] for file in set(files) - set(missing)}
+    places = [folder / f"{_name(remote, texts[start : start + remote.batch])}.safetensors" for start in starts]
+    begins = dict(zip(places, starts, strict=True))
+    known = {file: embeddings.kept(file, len(texts[start : start + remote.batch])) for file, start in begins.items()}
+    missing = {file: start for file, start in begins.items() if known[file] is None}
+    widths = {vectors.shape[1] for vectors in known.values() if vectors is not None}
     if missing:
-        _fill(remote, missing, texts, widths, progress)
+        known |= _fill(remote, missing, texts, widths, progress)
     _check_widths(remote, widths, folder)
-    parts = [np.load(file, mmap_mode="r") for file in files]
-    if len(parts) == 1:
-        return parts[0]
-    whole = np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
-    whole.flags.writeable = False
-    return whole
+    return embeddings.joined([known[file] for file in places])
 
 
 def _check_widths(remote: Remote, widths: set[int], folder: Path) -> None:
@@ -181,8 +179,11 @@ def _name(remote: Remote, texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([remote.address, remote.model, *texts]).encode()).hexdigest()[:24]
 
 
-def _fill(remote: Remote, missing: Mapping[Path, int], texts: Sequence[str], widths: set[int], progress: bool) -> None:
-    """Ask for the missing batches, in order, and keep each; their widths are added to ``widths``."""
+def _fill(
+    remote: Remote, missing: Mapping[Path, int], texts: Sequence[str], widths: set[int], progress: bool
+) -> dict[Path, np.ndarray]:
+    """Ask for the missing batches, in order, keep and return each; their widths are added to ``widths``."""
+    found: dict[Path, np.ndarray] = {}
     batches = {file: texts[start : start + remote.batch] for file, start in missing.items()}
     known = len(texts) - sum(map(len, batches.values()))
     bar = tqdm(total=len(texts), initial=known, unit="text", desc=f"embed {remote.model}", disable=not progress)
@@ -194,11 +195,12 @@ def _fill(remote: Remote, missing: Mapping[Path, int], texts: Sequence[str], wid
             vectors = _vectors(body, len(batch), f"the reply of {remote.address}", state)
             widths.add(vectors.shape[1])
             _check_widths(remote, widths, file.parent)
-            with files.replacing(file) as aside, aside.open("wb") as stream:
-                np.save(stream, vectors)
+            embeddings.keep(file, vectors)
+            found[file] = vectors
             known += len(batch)
             bar.set_postfix_str("", refresh=False)
             bar.update(len(batch))
+    return found
 
 
 def _secret(remote: Remote) -> str:

@@ -1,5 +1,6 @@
 """The same vectors as sentence-transformers, whatever the batch; a cache that never lies; errors that say what to do."""
 
+import copy
 import importlib.util
 import json
 import shutil
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors import numpy as safetensors_numpy
 from transformers import AutoModel
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import lora, models, pooling
+from cardioembed_lib import export, lora, models, pooling
 from cardioembed_study import embeddings
 
 SHORT = """
@@ -426,17 +428,90 @@ def test_weights_that_may_change_are_never_cached(tmp_path, tiny_bert):
         embeddings.cached(tmp_path, adapted, ["pain"])
 
 
+def planted(file, vectors, digest):
+    """Write what a hand, another program or another version might: vectors with or without a digest."""
+    safetensors_numpy.save_file({"vectors": vectors}, file, {"sha256": digest} if digest else None)
+
+
+def flipped(file, place):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+RANDOM = np.random.default_rng(0).normal(size=(2, 32)).astype(np.float32)
+DAMAGE = {
+    "empty": lambda f, o: f.write_bytes(b""),
+    "cut": lambda f, o: f.write_bytes(f.read_bytes()[:-7]),
+    "cut in the header": lambda f, o: f.write_bytes(f.read_bytes()[:20]),
+    "longer": lambda f, o: f.write_bytes(f.read_bytes() + b"x"),
+    "zeros": lambda f, o: f.write_bytes(bytes(f.stat().st_size)),
+    "a bit of a number": lambda f, o: flipped(f, -3),
+    "a bit of the header's length": lambda f, o: flipped(f, 0),
+    "a bit of the digest": lambda f, o: flipped(f, f.read_bytes().index(b"sha256") + 12),
+    "random unit vectors": lambda f, o: planted(f, RANDOM / np.linalg.norm(RANDOM, axis=1, keepdims=True), None),
+    "random vectors, old digest": lambda f, o: planted(f, RANDOM, "0" * 64),
+    "numpy's form": lambda f, o: np.save(f.open("wb"), RANDOM),
+    "text": lambda f, o: f.write_text("vectors"),
+    "fewer rows": lambda f, o: embeddings.keep(f, RANDOM[:1]),
+    "more rows": lambda f, o: embeddings.keep(f, np.vstack([RANDOM, RANDOM])),
+    "one dimension": lambda f, o: embeddings.keep(f, RANDOM[:, 0]),
+    "float64": lambda f, o: embeddings.keep(f, RANDOM.astype(np.float64)),
+    "not a number": lambda f, o: embeddings.keep(f, np.full_like(RANDOM, np.nan)),
+    "infinite": lambda f, o: embeddings.keep(f, np.full_like(RANDOM, np.inf)),
+    "vectors of other texts": lambda f, o: f.write_bytes(o.read_bytes()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_vectors_are_embedded_again_and_a_line_says_so(tmp_path, tiny_bert, capsys, damage):
+    found, texts = tiny_bert(), ["pain", "a walk"]
+    right = embeddings.cached(tmp_path / "kept", found, texts)
+    embeddings.cached(tmp_path / "other", found, ["veins", "blood"])
+    (file,), (other,) = (tmp_path / "kept").iterdir(), (tmp_path / "other").iterdir()
+    DAMAGE[damage](file, other)
+    capsys.readouterr()
+    assert np.array_equal(embeddings.cached(tmp_path / "kept", found, texts), right)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and file.name in said[0] and said[0].endswith("its texts are embedded again")
+    assert np.array_equal(embeddings.cached(tmp_path / "kept", found, texts), right)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_key_covers_adapter_configuration_and_attention_kernel(tmp_path, minilm):
+    adapted = encoders.with_model(
+        minilm, lora.attach(copy.deepcopy(minilm.model), rank=2, alpha=4, dropout=0.0, targets="qv", seed=0)
+    )
+    with torch.no_grad():
+        for name, parameter in adapted.model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.01)
+    export.save(adapted, tiny.spec("all-MiniLM-L6-v2"), tmp_path / "adapter", {})
+    config = tmp_path / "adapter" / "adapter_config.json"
+    for i, alpha in enumerate((4, 40)):
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"lora_alpha": alpha}))
+        one = models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=tmp_path / "adapter", device="cpu")
+        close(embeddings.cached(tmp_path / "kept", one, ["pain"]), encoders.encode(one, ["pain"]))
+        assert len(list((tmp_path / "kept").iterdir())) == i + 1
+    one.model.set_attn_implementation("sdpa")
+    embeddings.cached(tmp_path / "kept", one, ["pain"])
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
 @pytest.mark.parametrize("where", ["encode", "save"])
 def test_a_crash_leaves_no_file(tmp_path, tiny_bert, monkeypatch, where):
-    def half(file, array):
-        file.write(array.tobytes()[:10])
+    def half(tensors, file, metadata):
+        file.write_bytes(tensors["vectors"].tobytes()[:10])
         raise OSError("no space left on device")
 
     def nothing(*args, **kwargs):
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(encoders, "encode", nothing) if where == "encode" else patch.setattr(np, "save", half)
+        if where == "encode":
+            patch.setattr(encoders, "encode", nothing)
+        else:
+            patch.setattr(embeddings, "save_file", half)
         with pytest.raises(OSError, match="no space left"):
             embeddings.cached(tmp_path, tiny_bert(), ["pain"])
     assert list(tmp_path.iterdir()) == []

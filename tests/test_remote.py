@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cardioembed_study import paths, remote
+from cardioembed_study import embeddings, paths, remote
 
 KEY = "sk-Qz7-wXv9-secret"
 TEXTS = [
@@ -496,12 +496,12 @@ def test_a_kill_costs_one_batch(service, tmp_path):
 
 
 def test_a_full_disk_leaves_no_half_file(service, tmp_path, monkeypatch):
-    def half(stream, array):
-        stream.write(array.tobytes()[:10])
+    def half(tensors, file, metadata):
+        file.write_bytes(tensors["vectors"].tobytes()[:10])
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
-        patch.setattr(remote.np, "save", half)
+        patch.setattr(embeddings, "save_file", half)
         ask(service, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert ask(service, tmp_path).shape == (7, 4)
