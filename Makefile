@@ -41,7 +41,7 @@ verify: .venv/made  ## run PROFILE afresh in artifacts/verify and compare with t
 	CARDIOEMBED_ARTIFACTS="$(CURDIR)/artifacts/verify" $(GRAPH) --config profile=$(PROFILE) -- all
 	$(PY) -m cardioembed_study.workflow.verify artifacts/verify/$(PROFILE)/results book/results/$(PROFILE)
 
-publish: .venv/made  ## copy the finished evidence of PROFILE into book/ and adapters/, past the privacy gate
+publish: .venv/made  ## copy the finished evidence of PROFILE into book/ and adapters/
 	$(PY) -m cardioembed_study.workflow.publish evidence $(PROFILE)
 
 bench: .venv/made  ## measure speed against peers on this machine

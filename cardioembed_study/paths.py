@@ -13,6 +13,8 @@ MODELS = MANIFESTS / "models.yaml"
 BOOK = ROOT / "book"
 ADAPTERS = ROOT / "adapters"
 SPEED = ROOT / "benchmarks" / "results"
+CLOSED = "CARDIOEMBED_CLOSED"  # environment variable of a process that must not see clinical notes
+OPENED: set[str] = set()  # profiles whose clinical notes this process may have seen
 
 
 def artifacts(profile: str) -> Path:
@@ -27,7 +29,15 @@ def restricted(profile: str) -> Path:
     """Return the folder of clinical texts and all that is made of them, made if it is missing, for its owner's eyes alone.
 
     Generated notes lie there as well: what holds for MIMIC-III is exercised with every run.
+
+    Raises:
+        PermissionError: this process renders what is published, or has no business with notes.
     """
+    if os.environ.get(CLOSED):
+        raise PermissionError(
+            "restricted/ is closed to this notebook; only 01_notes, 05_mimic and runs on notes open it"
+        )
+    OPENED.add(profile)
     folder = artifacts(profile) / "restricted"
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -45,8 +55,8 @@ def run(profile: str, name: str) -> Path:
 
     A run is looked for in both; a new one belongs where ``runs.claim`` puts it.
     """
-    clinical = artifacts(profile) / "restricted" / "runs" / name
-    return clinical if clinical.exists() else artifacts(profile) / "runs" / name
+    learnt = (artifacts(profile) / "restricted" / "runs" / name).exists()
+    return (restricted(profile) if learnt else artifacts(profile)) / "runs" / name
 
 
 def downloads() -> Path:

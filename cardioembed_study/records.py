@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from cardioembed_lib import files
-from cardioembed_study import paths
+from cardioembed_study import clinical, paths
 
 PACKAGES = (
     *("accelerate", "bitsandbytes", "bm25s", "faiss-cpu", "mteb", "numpy", "peft", "polars", "safetensors"),
@@ -69,6 +69,7 @@ def write(
         counts: what was counted: queries, candidates, ...; a string such as "<10" where the number is not shown.
         inputs: files (or folders, such as an adapter's) that the numbers depend on; their SHA-256 is recorded.
         params: the notebook's parameters; of an absolute path only the part below the repository, or the name, is kept.
+            They tell a record of clinical notes, of which only what ``clinical`` names is written.
         status: "run" or "not run".
         reason: the sentence that the book prints instead of numbers; needed for, and only for, "not run".
         seconds: wall time of the measured part.
@@ -84,23 +85,34 @@ def write(
         raise ValueError(f"status {status!r} with reason {reason!r}; 'not run' needs a reason, and 'run' has none")
     if status == "not run" and metrics:
         raise ValueError(f"a record that is 'not run' has no metrics; found {', '.join(metrics)}")
-    record: dict[str, Any] = {
-        "commit": _commit(),
-        "counts": counts,
-        "device": _device(device),
-        "inputs": _hashes(inputs),
-        "metrics": metrics,
-        "params": params,
-        "status": status,
-        "versions": versions(),
-    }
+    given = list(inputs)
+    record: dict[str, Any] = {"metrics": metrics, "counts": counts, "params": params, "status": status}
     if reason:
         record["reason"] = reason
+    record, notes = _plain(record), _of_notes(Path(path), params)
+    if notes:
+        record |= clinical.through(record, *notes, given)
+    else:
+        clinical.refuse_open_door(Path(path).name)
     if seconds is not None:
-        record["seconds"] = round(float(seconds), 1)
-    record = _plain(record)
-    files.write(Path(path), json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
-    return record
+        record["seconds"] = round(float(seconds), -1 if notes and clinical.access(notes[0]) != clinical.OPEN else 1)
+    if "profile" in params:  # speed records have none: they name shapes of models
+        _refuse_words(record["metrics"])
+    device = _device(None if notes else device)
+    record |= {"commit": _commit(), "device": device, "inputs": _hashes(given), "versions": versions()}
+    files.write(Path(path), json.dumps(signed(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    return signed(record)
+
+
+def signed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with its digest, the SHA-256 of everything else in it: against slips, not against forgers.
+
+    >>> len(signed({"metrics": {"mrr": 0.5}})["digest"]) == len("sha256:") + 64
+    True
+    """
+    rest = {key: value for key, value in record.items() if key != "digest"}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return rest | {"digest": f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"}
 
 
 def read(path: Path | str) -> dict[str, Any]:
@@ -108,18 +120,21 @@ def read(path: Path | str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is no record.
+        ValueError: it is no record, or not as it was written.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; run the notebook that writes it, or `make book`")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        record = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+    except ValueError as error:
         raise ValueError(f"{path.name} is not JSON: {error}; records are written by notebooks, not by hand") from None
     lacking = {"counts", "inputs", "metrics", "params", "status"} - set(record if isinstance(record, dict) else ())
     if lacking:
         raise ValueError(f"{path.name} is no record: it lacks {', '.join(sorted(lacking))}")
+    if record.get("digest") != signed(record)["digest"]:
+        found = "was changed after it was written" if "digest" in record else "has no digest, as records of before"
+        raise ValueError(f"{path.name} {found}; run the notebook that writes it again")
     return record
 
 
@@ -177,6 +192,47 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return installed
+
+
+def _of_notes(path: Path, params: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return profile, measurement and model of a record of clinical notes; ``None`` of any other.
+
+    Raises:
+        ValueError: it would lie elsewhere than ``path`` says.
+    """
+    measurement, _, model = path.name.removesuffix(".json").partition(".")
+    if not clinical.sealed(measurement, params):
+        return None
+    notes = str(params["profile"]), measurement, model
+    if path.absolute() != globals()["path"](*notes).absolute():
+        raise ValueError(
+            f"a record of clinical notes lies where records.path says; found another place for {measurement}"
+        )
+    return notes
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in it")
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _refuse_words(metrics: Any, key: str = "metrics") -> None:
+    """Refuse metrics that are no numbers.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if isinstance(metrics, (Mapping, list)):
+        for name, inner in metrics.items() if isinstance(metrics, Mapping) else enumerate(metrics):
+            _refuse_words(inner, f"{key}.{name}")
+    elif isinstance(metrics, str) and metrics != clinical.HIDDEN:
+        raise ValueError(f"{key} is a text; a metric is a number, so nothing was written")
 
 
 def _plain(value: Any, key: str = "") -> Any:

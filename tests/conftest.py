@@ -9,6 +9,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported, which rea
 
 import pytest
 
+from cardioembed_study import paths
+
 LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -55,6 +57,12 @@ def no_network():
         patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
         patch.setattr(socket, "getaddrinfo", guarded_look_up)
         yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_restricted_was_opened():
+    """Let each test begin as a process that has not seen a clinical note."""
+    paths.OPENED.clear()
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import re
 import nbformat
 import pytest
 import toy_tree
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_output
 
-from cardioembed_study import paths, privacy
+from cardioembed_study import paths, records
 from cardioembed_study.workflow import publish
 
 EXECUTED = ["01_corpus", "01_notes", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "05_mimic", "06_report"]
@@ -28,6 +28,7 @@ def finished(tmp_path, monkeypatch):
     records += ["notes.all", "mimic.bm25", "mimic.tiny", "effects.all"]
     records += [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in ("tiny", "a", "b")]
     files = {f"results/{name}.json": toy_tree.RECORD for name in records}
+    files["results/notes.all.json"] = toy_tree.NOT_RUN
     files |= {
         f"runs/{run}/adapter/{name}": "{}" for run in "ab" for name in ("adapter_model.safetensors", "config.json")
     }
@@ -96,47 +97,60 @@ def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, 
 
 @pytest.mark.parametrize("name", ["tables/claims-headline.md", "results/train.a.json", "runs/b/adapter/config.json"])
 def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
-    file = finished / "artifacts" / "toy" / name
-    file.write_text(json.dumps({"base": str(finished / "models")}))
+    file, said = finished / "artifacts" / "toy" / name, {"base": str(finished / "models")}
+    file.write_text(json.dumps(records.signed(json.loads(toy_tree.RECORD) | {"params": said})))
     assert publish.main(["evidence", "toy"]) == 1
     assert f"artifacts/toy/{name}, line 1, names a folder of this machine" in capsys.readouterr().err
     assert not (finished / "book" / "results").exists() and not any((finished / "adapters").iterdir())
 
 
+def test_only_named_files_and_records_as_they_were_written_are_published(finished, capsys):
+    made = finished / "artifacts" / "toy"
+    for stray in (
+        "results/ids.json",
+        "tables/ids.csv",
+        "figures/note.png",
+        "mteb/results/m/x/vectors.json",
+        "notes.txt",
+    ):
+        (made / stray).parent.mkdir(parents=True, exist_ok=True)
+        (made / stray).write_text("10006")
+    (finished / "book" / "ids.csv").write_text("10006")
+    assert publish.main(["assemble", "toy"]) == publish.main(["evidence", "toy"]) == 0
+    for shown in (made / "book", finished / "book" / "executed", finished / "book" / "results", finished / "adapters"):
+        assert not [name for name in listing(shown) if "10006" in (shown / name).read_text()]
+    capsys.readouterr()
+    changed = json.loads(toy_tree.RECORD) | {"metrics": {"mrr": 1.0}}
+    (made / "results" / "retrieval.a.json").write_text(json.dumps(changed))
+    unknown = records.signed(json.loads(toy_tree.RECORD))
+    for name, text, message in (
+        ("results/retrieval.a.json", json.dumps(changed), "retrieval.a.json was changed after it was written"),
+        ("results/notes.all.json", json.dumps(unknown), "notes.all.json does not say how its notes may be used"),
+    ):
+        before = (made / name).read_text() if name.startswith("results/n") else toy_tree.RECORD
+        (made / name).write_text(text)
+        for what in ("assemble", "evidence"):
+            assert publish.main([what, "toy"]) == 1 and message in capsys.readouterr().err
+        (made / name).write_text(before)
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "place"),
+    ("tags", "output"),
     [
-        (
-            "tables/claims-headline.md",
-            "<!-- made -->\n| a |\n\nModerate left effusion since this morning; lasix gtt held.",
-            "line 4",
-        ),
-        ("figures/fig.csv", "subject_id,x\n10006,1\n", "a table"),
-        ("results/train.a.json", '{"text": "moderate LEFT effusion since this\\nmorning; lasix gtt held"}', "line 1"),
-        ("mteb/e.npy", "\x93NUMPY", "array"),
+        ([], new_output("display_data", {"text/markdown": "| 7 |"})),
+        (["from-records"], new_output("stream", text="10006")),
+        (["from-records"], new_output("display_data", {"text/markdown": "| 7 |", "image/png": "aGVyZQ=="})),
+        (["from-records"], new_output("error", ename="KeyError", evalue="10006", traceback=["10006"])),
     ],
 )
-def test_what_gives_a_note_away_is_neither_published_nor_assembled(finished, capsys, name, text, place):
-    privacy.remember("toy", ["Moderate left effusion since this morning; lasix gtt held."], [10_006])
-    assert publish.main(["assemble", "toy"]) == 0
-    before = listing(finished)
-    file = finished / "artifacts" / "toy" / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(text)
+def test_a_notebook_on_notes_that_shows_more_than_tables_of_records_is_not_published(finished, capsys, tags, output):
+    file = finished / "artifacts" / "toy" / "executed" / "05_mimic.ipynb"
+    shown = nbformat.read(file, as_version=4)
+    shown.cells[-1].metadata["tags"], shown.cells[-1].outputs = tags, [output]
+    nbformat.write(shown, file)
     for what in ("assemble", "evidence"):
         assert publish.main([what, "toy"]) == 1
-        said = capsys.readouterr().err
-        assert f"artifacts/toy/{name}, {place}" in said and "nothing was written" in said
-        assert "effusion" not in said.lower() and "10006" not in said
-    assert listing(finished) - {f"artifacts/toy/{name}"} == before - {f"artifacts/toy/{name}"}
-    assert not (finished / "book" / "results").exists()
-
-
-def test_a_page_that_quotes_a_note_is_not_assembled(finished, capsys):
-    privacy.remember("toy", ["Moderate left effusion since this morning; lasix gtt held."])
-    (finished / "book" / "data.md").write_text("# Data\n\nmoderate left effusion since this morning; lasix gtt\n")
-    assert publish.main(["assemble", "toy"]) == 1
-    assert "book/data.md, line 3: restricted text; nothing was written" in capsys.readouterr().err
+        assert "05_mimic.ipynb, cell 'step-1', shows what was not made of records" in capsys.readouterr().err
 
 
 def test_a_run_left_over_from_an_earlier_profile_is_not_published(finished, capsys):

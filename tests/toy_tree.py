@@ -1,5 +1,6 @@
 """A project small enough for tests: the real library, graph and parameters, but notebooks that only write empty files."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,16 +12,20 @@ import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
+from cardioembed_study import records
+from cardioembed_study.clinical import NO_SOURCE
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 WRITE = """for name, text in {files}:
     target = paths.artifacts(profile) / name
     target.parent.mkdir(parents=True, exist_ok=True)
     print(name, target.write_text(text))"""
-RECORD = '{"counts": {}, "inputs": {}, "metrics": {}, "params": {}, "status": "run"}'
+RECORD = json.dumps(records.signed({"counts": {}, "inputs": {}, "metrics": {}, "params": {}, "status": "run"}))
+NOT_RUN = json.dumps(records.signed(json.loads(RECORD) | {"status": "not run", "reason": NO_SOURCE}))
 FILES = {
     "01_corpus": f"[('corpus/passages.parquet', ''), ('results/corpus.all.json', '{RECORD}')]",
-    "01_notes": f"[('results/notes.all.json', '{RECORD}')]",
+    "01_notes": f"[('results/notes.all.json', '{NOT_RUN}')]",
     "02_train": f"[(f'results/train.{{run}}.json', '{RECORD}'), (f'runs/{{run}}/adapter/adapter_model.safetensors', '')]",
     "03_retrieval": f"[(f'results/{{kind}}.{{m}}.json', '{RECORD}') for kind in ('retrieval', 'similarity')"
     f" for m in [base, *runs]] + [('results/comparison.tuned.json', '{RECORD}')]",

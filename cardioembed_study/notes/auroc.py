@@ -17,6 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, train_test_split
 from tqdm import tqdm
 
+from cardioembed_study.clinical import Count, people
+
 SPLITS = ("rows", "patients")
 AT_ONCE = 50  # draws weighed at once: bounds the temporaries, never the result
 
@@ -123,17 +125,17 @@ def auroc(
     kept = np.flatnonzero(y.any(axis=1))
     if not kept.size:
         raise ValueError(f"none of the {len(codes)} notes has a code; look at how diagnoses were joined to notes")
-    x, y, owners = x[kept], y[kept], owners[kept]
+    uncoded, x, y, owners = owners[~y.any(axis=1)], x[kept], y[kept], owners[kept]
     scores, fold = _scored(x, y, _parts(owners, split, folds, seed))
     scored = fold >= 0
     result, each = _macro(scores[scored], y[scored], fold[scored], owners[scored], np.unique(owners), draws, seed)
     per_code = {
-        name: {"auroc": float(value), "notes": int(has.sum()), "patients": _distinct(owners[has])}
+        name: {"auroc": float(value), "notes": Count(owners[has]), "patients": people(owners[has])}
         for name, value, has in zip(names, each, y.T, strict=True)
         if not np.isnan(value)
     }
-    result |= {"per_code": per_code, "skipped": len(names) - len(per_code), "patients": _distinct(owners[scored])}
-    result |= {"notes": len(kept), "dropped": len(codes) - len(kept), "scored": int(scored.sum())}
+    result |= {"per_code": per_code, "skipped": len(names) - len(per_code), "patients": people(owners[scored])}
+    result |= {"notes": Count(owners), "dropped": Count(uncoded), "scored": Count(owners[scored])}
     if unseen is not None and split == "patients":
         rows = scored & np.isin(owners, list(unseen))
         if not rows.any():
@@ -142,7 +144,7 @@ def auroc(
             )
         mine = owners[rows]
         alone, each = _macro(scores[rows], y[rows], fold[rows], mine, np.unique(mine), draws, seed)
-        counts = {"codes": int((~np.isnan(each)).sum()), "notes": int(rows.sum()), "patients": _distinct(mine)}
+        counts = {"codes": int((~np.isnan(each)).sum()), "notes": Count(mine), "patients": people(mine)}
         result["unseen"] = alone | counts
     return result
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from cardioembed_study import show
+from cardioembed_study import paths, show
 from cardioembed_study.notes.recall import KS
 from cardioembed_study.notes.tables import FORMS, by_code, kind, mistakes, run, turned
 from cardioembed_study.show import label
@@ -79,6 +79,13 @@ def silhouettes(results: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]:
         ax.set(xlabel=f"cosine silhouette ({kind(results)}); bars: 95 % interval over patients")
         ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     return fig, drawn
+
+
+def points(profile: str) -> pl.DataFrame:
+    """Return the positions that ``05_mimic`` wrote for the map of notes; none where there are none that may be shown."""
+    schema = {"model": pl.String, "x": pl.Float64, "y": pl.Float64, "chapter": pl.String, "category": pl.String}
+    file = paths.artifacts(profile) / "figures" / "fig-notes-map.csv"
+    return pl.read_csv(file, schema_overrides=schema) if file.is_file() else pl.DataFrame(schema=schema)
 
 
 def maps(points: pl.DataFrame, notes: str) -> tuple[Figure, pl.DataFrame]:

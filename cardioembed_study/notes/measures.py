@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from cardioembed_lib import models, statistics
-from cardioembed_study import embeddings, paths, records, remote
+from cardioembed_lib import files, models, statistics
+from cardioembed_study import clinical, embeddings, paths, records, remote
+from cardioembed_study.clinical import Count, people
 from cardioembed_study.lexical import bm25_scores
 from cardioembed_study.notes import auroc, icd9, recall, silhouette
 from cardioembed_study.notes import study as note_study
@@ -23,8 +24,6 @@ from cardioembed_study.notes.recall import GROUPS, KS
 from cardioembed_study.notes.study import Study
 from cardioembed_study.retrieval import maps
 from cardioembed_study.settings import Mimic
-
-COUNTED = ("notes", "patients", "n", "scored", "dropped")  # what a record says of these is "<10" below 10
 
 
 @dataclass(frozen=True)
@@ -121,17 +120,22 @@ def lexical(study: Study, p: Mimic) -> Measured:
 
 
 def write(p: Mimic, study: Study | None, measured: Mapping[str, Measured]) -> dict[str, dict[str, Any]]:
-    """Write a record ``mimic.<model>`` each and return them; one that says why, where there is no study.
-
-    Numbers of notes and patients under 10 are "<10".
-    """
+    """Write a record ``mimic.<model>`` each and return them; one that says why, where there is no study."""
     if study is None:
         return {p.base: note_study.not_run(records.path(p.profile, "mimic", p.base), p.model_dump())}
-    written = {}
-    for model, one in measured.items():
-        metrics, counts = note_study.shown(one.metrics, COUNTED), note_study.shown(one.counts)
-        written[model] = _record(p, study, "mimic", model, metrics, counts)
-    return written
+    return {
+        model: _record(p, study, "mimic", model, _without_draws(one.metrics), one.counts)
+        for model, one in measured.items()
+    }
+
+
+def _without_draws(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics without the arrays that only comparisons need."""
+    return {
+        name: _without_draws(value) if isinstance(value, Mapping) else value
+        for name, value in metrics.items()
+        if not isinstance(value, np.ndarray)
+    }
 
 
 def write_effects(p: Mimic, study: Study | None, measured: Mapping[str, Measured]) -> dict[str, Any]:
@@ -139,7 +143,8 @@ def write_effects(p: Mimic, study: Study | None, measured: Mapping[str, Measured
     if study is None:
         return note_study.not_run(records.path(p.profile, "effects", "all"), p.model_dump())
     recipes = records.runs_by("loss", p.profile, p.runs)
-    counts = {"patients": study.notes["subject_id"].n_unique(), "notes": len(study.notes), "runs": recipes}
+    owners = study.notes["subject_id"]
+    counts = {"patients": people(owners), "notes": Count(owners), "runs": recipes}
     return _record(p, study, "effects", "all", effects(measured, study, p, recipes), counts)
 
 
@@ -191,11 +196,13 @@ def points(study: Study, vectors: ArrayLike, model: str, p: Mimic) -> pl.DataFra
     return notes.select(model=pl.lit(model), x=place[:, 0], y=place[:, 1], chapter=chapters, category="category")
 
 
-def drawn(study: Study | None, points: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return the maps that may be shown: all, or none where the notes are restricted, whose positions are made of them."""
-    schema = {"model": pl.String, "x": pl.Float64, "y": pl.Float64, "chapter": pl.String, "category": pl.String}
-    shown = study is not None and study.source.access in remote.SENDABLE
-    return pl.concat([pl.DataFrame(schema=schema), *(points if shown else [])])
+def write_map(p: Mimic, study: Study | None, points: Sequence[pl.DataFrame]) -> None:
+    """Write the maps' positions, ``figures/fig-notes-map.csv``, where notes are open; of restricted notes none are kept."""
+    file = paths.artifacts(p.profile) / "figures" / "fig-notes-map.csv"
+    file.unlink(missing_ok=True)
+    if study is not None and study.source.access == clinical.access(p.profile) == clinical.OPEN:
+        with files.replacing(file) as aside:
+            pl.concat(points).write_csv(aside, float_precision=6)
 
 
 def _recall(study: Study, scores: Callable[[Question], recall.Scores], p: Mimic, block: int = 512) -> Measured:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+from cardioembed_study.clinical import Count, people
 from cardioembed_study.corpus import pairs
 from cardioembed_study.notes import source as note_source
 
@@ -35,7 +36,7 @@ SPLITS = ("train", "dev", "test")
 STAY = ["subject_id", "hadm_id"]  # both: an admission is of one patient
 
 
-def prepare(source: Path, target: Path, minimum: int = 50) -> dict[str, int]:
+def prepare(source: Path, target: Path, minimum: int = 50) -> dict[str, Count]:
     """Read MIMIC-III's tables and write ``notes.parquet``, ``diagnoses.parquet`` and ``order.parquet``, all or nothing.
 
     As published, notes marked as errors and notes of at most 50 characters are left out. Texts pass through a block at a time;
@@ -203,60 +204,64 @@ def temporal(notes: pl.DataFrame, splits: dict[int, str], source: str, within: b
     )
 
 
-def _write(tables: dict[str, note_source.Table], folder: Path, minimum: int) -> dict[str, int]:
+def _write(tables: dict[str, note_source.Table], folder: Path, minimum: int) -> dict[str, Count]:
     """Write the three files and return all counts; the long table is read last."""
     read = {name: pl.concat(note_source.batches(table)) for name, table in tables.items() if name != "NOTEEVENTS"}
     diagnoses = read["DIAGNOSES_ICD"].drop_nulls("icd9_code").rename({"icd9_code": "code"})
     diagnoses.write_parquet(folder / "diagnoses.parquet")
     counts, order = _write_notes(tables["NOTEEVENTS"], folder / "notes.parquet", minimum)
     order.select("note_id", *STAY).write_parquet(folder / "order.parquet")
-    counts |= {"diagnoses": len(diagnoses), "dropped_codes": len(read["DIAGNOSES_ICD"]) - len(diagnoses)}
+    uncoded = read["DIAGNOSES_ICD"].filter(pl.col("icd9_code").is_null())
+    counts |= {"diagnoses": Count(diagnoses["subject_id"]), "dropped_codes": Count(uncoded["subject_id"])}
     return counts | _counted(order, diagnoses, read)
 
 
-def _write_notes(table: note_source.Table, file: Path, minimum: int) -> tuple[dict[str, int], pl.DataFrame]:
+def _write_notes(table: note_source.Table, file: Path, minimum: int) -> tuple[dict[str, Count], pl.DataFrame]:
     """Write the notes that stay; return how many did not, and ids and times of those that did, in temporal order."""
-    counts = {"notes_read": 0, "dropped_error": 0, "dropped_short": 0}
+    owners: dict[str, list[pl.Series]] = {"notes_read": [], "dropped_error": [], "dropped_short": []}
     kept = []
     with pq.ParquetWriter(file, _arrow(pl.DataFrame(schema=NOTES)).schema, compression="zstd") as writer:
         for read in note_source.batches(table):
-            right = read.filter(pl.col("iserror").ne_missing(1))
-            long = right.filter(pl.col("text").str.len_chars() > minimum).rename({"row_id": "note_id"})
+            wrong, short = pl.col("iserror").eq_missing(1), pl.col("text").str.len_chars() <= minimum
+            right = read.filter(~wrong)
+            long = right.filter(~short).rename({"row_id": "note_id"})
             long = long.with_columns(pl.col("category").str.strip_chars()).select(*NOTES)
             writer.write_table(_arrow(long))
             kept.append(long.select("hadm_id", *ORDER))
-            counts["notes_read"] += len(read)
-            counts["dropped_error"] += len(read) - len(right)
-            counts["dropped_short"] += len(right) - len(long)
+            for name, rows in zip(owners, (read, read.filter(wrong), right.filter(short)), strict=True):
+                owners[name].append(rows["subject_id"])
     order = pl.concat(kept).sort(ORDER)
     if repeated := len(order) - order["note_id"].n_unique():
         raise ValueError(f"{table}: {repeated:,} rows repeat the ROW_ID of another; {note_source.REMEDY}")
-    return counts, order
+    return {name: Count(pl.concat(each)) for name, each in owners.items()}, order
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _counted(order: pl.DataFrame, diagnoses: pl.DataFrame, read: dict[str, pl.DataFrame]) -> dict[str, int]:
+def _counted(order: pl.DataFrame, diagnoses: pl.DataFrame, read: dict[str, pl.DataFrame]) -> dict[str, Count]:
     """Return how many notes, patients and admissions there are, and how many ids and codes the tables lack."""
     admitted = order.drop_nulls("hadm_id")
-    n_patients, n_stays = order["subject_id"].n_unique(), admitted.n_unique(STAY)
-    subjects, stays = (pl.concat([order[key], diagnoses[key]]) for key in STAY)
-    return {
-        "notes": len(order),
-        "patients_with_notes": n_patients,
-        "admissions_with_notes": n_stays,
-        "without_admission": len(order) - len(admitted),
-        "without_time": order["charttime"].null_count(),
-        "pairs_across": len(order) - n_patients,
-        "pairs_within": len(admitted) - n_stays,
-        "patients": len(read["PATIENTS"]),
-        "admissions": len(read["ADMISSIONS"]),
-        "orphan_patients": len(set(subjects.unique()) - set(read["PATIENTS"]["subject_id"])),
-        "orphan_admissions": len(set(stays.drop_nulls().unique()) - set(read["ADMISSIONS"]["hadm_id"])),
-        "orphan_codes": len(set(diagnoses["code"].unique()) - set(read["D_ICD_DIAGNOSES"]["icd9_code"])),
+    named = pl.concat([order.select(STAY), diagnoses.select(STAY)])
+    lost = {
+        "orphan_patients": named.unique("subject_id").join(read["PATIENTS"], on="subject_id", how="anti"),
+        "orphan_admissions": named.drop_nulls().unique("hadm_id").join(read["ADMISSIONS"], on="hadm_id", how="anti"),
+        "orphan_codes": diagnoses.unique("code").join(
+            read["D_ICD_DIAGNOSES"], left_on="code", right_on="icd9_code", how="anti"
+        ),
     }
+    rows = {
+        "notes": order,
+        "admissions_with_notes": admitted.unique(STAY),
+        "without_admission": order.filter(pl.col("hadm_id").is_null()),
+        "without_time": order.filter(pl.col("charttime").is_null()),
+        "pairs_across": order.filter(~pl.col("subject_id").is_first_distinct()),
+        "pairs_within": admitted.filter(~pl.struct(STAY).is_first_distinct()),
+        "admissions": read["ADMISSIONS"],
+    }
+    people_of = {"patients_with_notes": people(order["subject_id"]), "patients": people(read["PATIENTS"]["subject_id"])}
+    return {name: Count(part["subject_id"]) for name, part in (rows | lost).items()} | people_of
 
 
 def _prepared(target: Path, name: str) -> Path:

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from tqdm import tqdm
 
 from cardioembed_lib import metrics, statistics
+from cardioembed_study.clinical import KS, Count, people
 
 FORMS = ("published", "corrected", "other_patients")
-KS = (1, 5, 10, 20)  # the cards' and one more
 GROUPS = {"seen": "train", "unseen": "test"}  # patients whose notes a run learnt from, and patients nobody learnt from
 Scores = Callable[[NDArray[np.int64]], ArrayLike]  # (b,) numbers of queries -> (b, N), higher is closer
 
@@ -153,9 +153,9 @@ def note_recall(
         "effective_k": float(inside.mean()),
         "same_patient_before": float(np.mean(ranks["corrected"] > ranks["other_patients"])),
         "same_patient_candidates": float(np.mean(kin - 1 - inside)),
-        "queries": len(answers),
-        "candidates": n,
-        "patients": int(np.unique(asking).size),
+        "queries": Count(asking),
+        "candidates": Count(owners),
+        "patients": people(asking),
         "ranks": ranks,
     }
 

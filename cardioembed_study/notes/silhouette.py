@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from tqdm import tqdm
 
+from cardioembed_study.clinical import Count
 from cardioembed_study.notes import recall
 
 NOTHING = 1e-12  # a smaller distance is rounding: notes with equal vectors are no distance apart
@@ -99,7 +100,7 @@ def silhouettes(
         part, out = units[rows[kept]], group[kept]
         bar = tqdm(range(group.max() + 1), desc=f"silhouette by {name}", unit="group", leave=False)
         without[name] = np.array([_mean(part[out != g], classes[out != g], name) for g in bar])
-        counts = {"n": len(kept), "classes": int(classes.max()) + 1}
+        counts = {"n": Count(owners[rows[kept]]), "classes": int(classes.max()) + 1}
         result[name] = _interval(_mean(part, classes, name), without[name]) | counts
     if len(result) == 2:
         first, second = result

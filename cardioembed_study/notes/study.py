@@ -1,29 +1,27 @@
 """Which clinical notes does a profile study, who is held out, and which pairs do they make?
 
 Three kinds of source (``data_manifests/clinical``), one path: a folder of MIMIC-III's tables, read by ``mimic``. Everything made
-here lies below ``paths.restricted``, and what it says is known to the privacy gate before anybody else reads it.
+here lies below ``paths.restricted``; what leaves goes through ``records.write``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from cardioembed_lib import files
-from cardioembed_study import paths, privacy, records
+from cardioembed_study import clinical, paths, records
+from cardioembed_study.clinical import NO_SOURCE, Count, people
 from cardioembed_study.corpus import manifests
 from cardioembed_study.notes import icd9, mimic
 from cardioembed_study.notes.generator import cohort
 from cardioembed_study.notes.generator import notes as generator_notes
 from cardioembed_study.settings import Notes
-
-NO_SOURCE = "no clinical source is named (parameter `source` of 01_notes), so the study of notes was not run"
-IDS = ("note_id", "subject_id", "hadm_id")
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Study:
     source: manifests.Source
     notes: pl.DataFrame  # of mimic.notes, and split
     pairs: pl.DataFrame  # of mimic.temporal
-    counts: dict[str, int | str]  # of mimic.prepare
+    counts: Mapping[str, int | str]  # of mimic.prepare; as the record shows them where the study was loaded
 
 
 def make(p: Notes) -> Study | None:
@@ -41,19 +39,25 @@ def make(p: Notes) -> Study | None:
 
     Raises:
         FileNotFoundError: the source's tables are missing, with what to do.
-        ValueError: they are not MIMIC-III's, or there are fewer patients than wanted.
+        ValueError: they are not MIMIC-III's; there are fewer patients than wanted; of a restricted source, a split would have
+            too few to be counted; the folder has held restricted notes before, and these are not.
     """
     if not p.source:
         return None
     source, room = manifests.load(p.source), paths.restricted(p.profile)
+    _mark(room, source.access)
     counts = mimic.prepare(_tables(source, room, p), room)
     manifests.check_counts(source, counts)
     drawn = 0 if source.format == "generated" else p.patients  # as many were generated as are wanted
     subjects = mimic.sample(room, drawn, p.seed)
     splits = mimic.split(subjects, p.split, p.seed)
+    sizes = Counter(splits.values())
+    if source.access != clinical.OPEN and min(sizes.values()) < clinical.FEW:
+        raise ValueError(
+            f"of a restricted source every split needs {clinical.FEW} patients, and one would have {min(sizes.values())}: "
+            "nothing of it could be shown; take more `patients`, or other shares in `split`"
+        )
     notes = mimic.notes(room, subjects)
-    ids = pl.concat([notes[name].rename("id") for name in IDS]).drop_nulls().unique()
-    privacy.remember(p.profile, notes["text"], ids)
     notes = notes.with_columns(split=pl.col("subject_id").replace_strict(splits, return_dtype=pl.String))
     study = Study(source, notes, mimic.temporal(notes, splits, p.source, p.within_admission), counts)
     for frame, file in ((study.notes, room / "study.parquet"), (study.pairs, paths.pairs(p.profile, "temporal"))):
@@ -63,7 +67,7 @@ def make(p: Notes) -> Study | None:
 
 
 def write(p: Notes, study: Study | None) -> dict[str, Any]:
-    """Write the record ``notes.all`` and return it: counts alone, those under 10 as "<10"."""
+    """Write the record ``notes.all`` and return it: counts alone."""
     where = records.path(p.profile, "notes", "all")
     if study is None:
         return not_run(where, p.model_dump() | {"read": {}})
@@ -72,7 +76,7 @@ def write(p: Notes, study: Study | None) -> dict[str, Any]:
     return records.write(
         where,
         metrics={},
-        counts=shown({"tables": study.counts, "splits": _by_split(study), "categories": _by_category(study.notes)}),
+        counts={"tables": study.counts, "splits": _by_split(study), "categories": _by_category(study.notes)},
         inputs=[*sorted(manifests.names()[p.source].parent.glob(f"{p.source}.*")), *texts],
         params=p.model_dump() | {"read": {p.source: facts}, "generated_notes": generated(study.source)},
     )
@@ -81,25 +85,6 @@ def write(p: Notes, study: Study | None) -> dict[str, Any]:
 def not_run(where: Path, params: Mapping[str, Any]) -> dict[str, Any]:
     """Write a record that says that no clinical source is named, and return it."""
     return records.write(where, metrics={}, counts={}, inputs=[], params=params, status="not run", reason=NO_SOURCE)
-
-
-def shown(measured: Mapping[str, Any], counted: Collection[str] | None = None) -> dict[str, Any]:
-    """Return what a record may hold: every count of notes or patients under 10 as "<10", and no array.
-
-    Args:
-        measured: numbers, or mappings of them to any depth.
-        counted: names of the numbers that are such counts; by default all are.
-
-    >>> shown({"mean": 7.5, "code": {"notes": 7, "drawn": np.ones(3)}}, ["notes"])
-    {'mean': 7.5, 'code': {'notes': '<10'}}
-    """
-    kept: dict[str, Any] = {}
-    for name, value in measured.items():
-        if isinstance(value, Mapping):
-            kept[name] = shown(value, counted)
-        elif not isinstance(value, np.ndarray):
-            kept[name] = privacy.shown(value) if counted is None or name in counted else value
-    return kept
 
 
 def load(profile: str) -> Study | None:
@@ -143,17 +128,32 @@ def _tables(source: manifests.Source, room: Path, p: Notes) -> Path:
     return generator_notes.write(tables, room / "tables", p.seed, p.notes_per_admission)
 
 
-def _by_split(study: Study) -> dict[str, dict[str, int]]:
-    counted = study.notes.group_by("split").agg(
-        patients=pl.col("subject_id").n_unique(),
-        admissions=pl.col("hadm_id").drop_nulls().n_unique(),
-        notes=pl.len(),
-    )
-    counted = counted.join(study.pairs.group_by("split").agg(pairs=pl.len()), on="split", how="left").fill_null(0)
-    rows = {row.pop("split"): row for row in counted.iter_rows(named=True)}
-    return {name: rows[name] for name in mimic.SPLITS if name in rows}
+def _mark(room: Path, access: str) -> None:
+    """Write down what a folder's notes are; once restricted, it stays so until it is deleted."""
+    mark, held = room / "access", {file.name for file in room.iterdir()} - {"access", "executed"}
+    before = mark.read_text(encoding="utf-8").strip() if mark.is_file() else ("unknown" if held else access)
+    if access == clinical.OPEN != before:
+        raise ValueError(
+            f"{room.parent.name}/{room.name} has held notes whose access is {before}; delete that folder, or give the profile "
+            "of open notes another name"
+        )
+    files.write(mark, f"{access}\n")
 
 
-def _by_category(notes: pl.DataFrame) -> dict[str, int]:
-    counted = notes.group_by("category").agg(notes=pl.len()).sort("notes", "category", descending=[True, False])
-    return dict(counted.iter_rows())
+def _by_split(study: Study) -> dict[str, dict[str, Count]]:
+    """Return patients, admissions, notes and pairs of each split."""
+    counted = {}
+    for split in mimic.SPLITS:
+        notes, pairs = study.notes.filter(split=split), study.pairs.filter(split=split)
+        if len(notes):
+            stays = notes.drop_nulls("hadm_id").unique("hadm_id")
+            owners = {"admissions": stays["subject_id"], "notes": notes["subject_id"], "pairs": pairs["group"]}
+            counted[split] = {"patients": people(notes["subject_id"])} | {k: Count(v) for k, v in owners.items()}
+    return counted
+
+
+def _by_category(notes: pl.DataFrame) -> dict[str, Count]:
+    """Return the notes of each of MIMIC-III's categories; those of others as "other"."""
+    known = pl.when(pl.col("category").is_in(clinical.CATEGORIES)).then("category").otherwise(pl.lit("other"))
+    named = notes.select("subject_id", category=known)
+    return {str(name): Count(part["subject_id"]) for (name,), part in named.group_by("category")}

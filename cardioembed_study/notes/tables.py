@@ -74,10 +74,12 @@ def turned(m: Mapping[str, float]) -> dict[str, float]:
 
 def note_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return patients, admissions, notes and pairs of the clinical study, a row a split; none where it was not run."""
-    notes = kind({"all": record})
+    notes, splits = kind({"all": record}), record["counts"].get("splits", {})
+    columns = {"patients": "patients", "admissions": "admissions", "notes": notes, "pairs": "pairs"}
     return [
-        {"split": split} | {notes if name == "notes" else name: n for name, n in counts.items()}
-        for split, counts in record["counts"].get("splits", {}).items()
+        {"split": split} | {title: splits[split][name] for name, title in columns.items()}
+        for split in ("train", "dev", "test")
+        if split in splits
     ]
 
 

@@ -2,7 +2,7 @@
 
 ``python -m cardioembed_study.workflow.publish assemble PROFILE`` lays the book's pages beside what the profile made, to be
 built there; ``python -m cardioembed_study.workflow.publish evidence PROFILE`` copies a finished profile into ``book/`` and
-``adapters/``.
+``adapters/``. What is copied is a list of names; what else lies in a folder stays there.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import argparse
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
 
 from cardioembed_lib import files
-from cardioembed_study import paths, privacy, settings
+from cardioembed_study import paths, settings
+from cardioembed_study import records as study_records
 from cardioembed_study.settings import Profile
-from cardioembed_study.workflow import executed
+from cardioembed_study.workflow import executed, runner
 
-GENERATED = ("executed", "results", "tables", "figures", "mteb")
+PAGES = ("*.md", "*.yml", "*.bib", "_static/*")  # what the book is written in
+SHOWN = re.compile(r"\b(tables|figures)/([\w-]+)")  # a table or figure that a page names
 HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors")  # an adapter's, or those of a model trained as a whole
 BINARY = (".safetensors", ".png", ".npy", ".parquet")
@@ -30,10 +32,12 @@ BINARY = (".safetensors", ".png", ".npy", ".parquet")
 def notebooks(profile: Profile) -> dict[str, str]:
     """Return the notebook that each executed copy of a profile comes from: ``02_train.r8.ipynb`` from ``02_train``.
 
-    The cells of a grid are many and alike: their records are published, their notebooks are not.
+    The cells of a grid are many and alike, and a run on clinical notes shows nothing outside ``restricted``: their records
+    are published, their notebooks are not.
     """
     single = {f"{stem}.ipynb": stem for stem in profile.notebooks}
-    return single | {f"02_train.{run}.ipynb": "02_train" for run in profile.runs if run not in profile.grid}
+    shown = [run for run in profile.runs if run not in profile.grid and not _on_notes(profile, run)]
+    return single | {f"02_train.{run}.ipynb": "02_train" for run in shown}
 
 
 def records(profile: Profile) -> dict[str, list[str]]:
@@ -51,6 +55,10 @@ def records(profile: Profile) -> dict[str, list[str]]:
         "05_mimic": [f"mimic.{model}" for model in _encoders(profile)] + ["effects.all"],
     }
     return {stem: [f"{name}.json" for name in of_stem] for stem, of_stem in names.items()}
+
+
+def _on_notes(profile: Profile, run: str) -> bool:
+    return "temporal" in profile.runs.get(run, {}).get("pairs", [])
 
 
 def _encoders(profile: Profile) -> list[str]:
@@ -75,17 +83,15 @@ def assemble(name: str) -> Path:
 
     Raises:
         FileNotFoundError: something is missing.
-        ValueError: a file holds restricted text, ids or arrays. The folder is as before then.
+        ValueError: a record is not as it was written, or a notebook shows more of clinical notes than records. The folder is
+            as before then.
     """
     profile, made = settings.profile(name), paths.artifacts(name)
     _refuse_missing(profile, made)
-    pages = [file for file in privacy.files([paths.BOOK]) if file.relative_to(paths.BOOK).parts[0] not in GENERATED]
-    privacy.gate(name).refuse([*pages, *_evidence(profile, made)])
-    folder = made / "book"
+    copies, folder = _evidence(profile, made), made / "book"
+    pages = {file: file.relative_to(paths.BOOK) for pattern in PAGES for file in paths.BOOK.glob(pattern)}
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(paths.BOOK, folder, ignore=shutil.ignore_patterns("_build", "_config.yml", *GENERATED))
-    shutil.copy(paths.ROOT / "_config.yml", folder / "_config.yml")
-    for source, target in _evidence(profile, made).items():
+    for source, target in (pages | {paths.ROOT / "_config.yml": Path("_config.yml")} | copies).items():
         _copy(source, folder / target)
     return folder
 
@@ -95,8 +101,8 @@ def evidence(name: str) -> list[Path]:
 
     Raises:
         FileNotFoundError: something is missing.
-        ValueError: a notebook was executed from older code, a file names a folder of a machine or holds restricted text,
-            or a run left over from earlier is still among the records. Nothing is written then.
+        ValueError: as for ``assemble``; or a notebook was executed from older code, a file names a folder of a machine, or a
+            run left over from earlier is still among the records. Nothing is written then.
     """
     profile, made = settings.profile(name), paths.artifacts(name)
     _refuse_missing(profile, made)
@@ -106,7 +112,7 @@ def evidence(name: str) -> list[Path]:
         folder = paths.BOOK / ("results/" + name if target.parts[0] == "results" else target.parts[0])
         targets.setdefault(folder, []).append((source, (paths.BOOK / target).relative_to(folder)))
     for run in settings.check("03_retrieval", profile.notebooks["03_retrieval"]).runs:
-        if "temporal" in profile.runs.get(run, {}).get("pairs", []):
+        if _on_notes(profile, run):
             raise ValueError(
                 f"run {run} learnt from clinical notes; what they taught is never published: take it out of 03"
             )
@@ -115,7 +121,6 @@ def evidence(name: str) -> list[Path]:
     sources = [source for copies in targets.values() for source, _ in copies]
     for source in sources:
         _refuse_paths(source)
-    privacy.gate(name).refuse(sources)
     for folder, copies in targets.items():
         aside = folder.with_name(f".{folder.name}.aside")
         shutil.rmtree(aside, ignore_errors=True)
@@ -151,12 +156,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
-    """Return where, below the book, each file of a finished profile goes."""
-    places = {made / "executed" / name: Path("executed") / name for name in notebooks(profile)}
-    places |= {file: Path("results") / profile.name / file.name for file in sorted((made / "results").glob("*.json"))}
-    for room in ("tables", "figures", "mteb"):
-        places |= {file: Path(room) / file.relative_to(made / room) for file in _files(made / room)}
-    return places
+    """Return where, below the book, each file of a finished profile goes.
+
+    Raises:
+        ValueError: as for ``assemble``.
+    """
+    mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
+    optional = [f"curve.{mteb.curve}.json", *(f"mteb-not-run.{task}.json" for task in mteb.tasks)]
+    names = [*(name for of_stem in records(profile).values() for name in of_stem), *optional]
+    kept = {made / "results" / name: Path("results") / profile.name / name for name in names}
+    kept = {file: place for file, place in kept.items() if file.is_file()}
+    _refuse_records(kept)
+    copies = {made / "executed" / name: Path("executed") / name for name in notebooks(profile)}
+    _refuse_outputs(copies)
+    pages = [page.read_text(encoding="utf-8") for page in (*paths.BOOK.glob("*.md"), paths.ROOT / "README.md")]
+    shown = {f"{room}/{name}" for page in pages for room, name in SHOWN.findall(page)} | {"tables/claims-headline"}
+    parts = {f"{name}{number}" for name in shown for number in ("", *(f"-{n}" for n in range(1, 10)))}
+    files = [file for room in ("tables", "figures") for file in _files(made / room)]
+    copies |= {file: file.relative_to(made) for file in files if f"{file.parent.name}/{file.stem}" in parts}
+    wanted = {f"{task}.json" for task in mteb.tasks} | {"model_meta.json", "run_settings.jsonl"}
+    models = tuple(f"__{model}" for model in _models(mteb))
+    measured = [file for file in _files(made / "mteb") if file.name in wanted and file.parts[-3].endswith(models)]
+    return copies | kept | {file: file.relative_to(made) for file in measured}
+
+
+def _refuse_records(kept: Mapping[Path, Path]) -> None:
+    """Refuse records that are not as they were written, and notes of whose access nothing is known.
+
+    Raises:
+        ValueError: naming the record.
+    """
+    for file in kept:
+        record = study_records.read(file)
+        if file.name == "notes.all.json" and record["status"] == "run":
+            known = [text.get("access") for text in record["params"].get("read", {}).values()]
+            if known not in (["open"], ["restricted"]):
+                raise ValueError(f"{file.name} does not say how its notes may be used; run 01_notes again")
+
+
+def _refuse_outputs(copies: Mapping[Path, Path]) -> None:
+    """Refuse copies of notebooks on clinical notes that show more than tables of records.
+
+    Raises:
+        ValueError: naming the first such cell.
+    """
+    for file in copies:
+        if file.stem not in runner.ON_NOTES:
+            continue
+        for cell in nbformat.read(file, as_version=4).cells:
+            told = runner.FROM_RECORDS in cell.metadata.get("tags", [])
+            for output in cell.get("outputs", []):
+                if not told or output.get("data", {}).keys() != {"text/markdown"}:
+                    raise ValueError(
+                        f"{file.name}, cell {cell.id!r}, shows what was not made of records alone; make it anew with "
+                        "`make book`, and keep what papermill writes elsewhere"
+                    )
 
 
 def readme_table(text: str, table: str, profile: str) -> str:
@@ -187,7 +241,7 @@ def _refuse_missing(profile: Profile, made: Path) -> None:
     wanted = [made / "executed" / name for name in notebooks(profile)]
     wanted += [made / "results" / name for names in records(profile).values() for name in names]
     missing = [path for path in wanted if not path.is_file()]
-    trained = [paths.run(profile.name, run) / "adapter" for run in profile.runs]
+    trained = [made / "runs" / run / "adapter" for run in profile.runs if not _on_notes(profile, run)]
     missing += [folder / WEIGHTS[0] for folder in trained if not any((folder / name).is_file() for name in WEIGHTS)]
     missing += [made / room for room in ("tables", "figures") if not _files(made / room)]
     if missing:

@@ -1,19 +1,24 @@
 """How does one notebook become one executed notebook, or nothing at all?
 
 ``python -m cardioembed_study.workflow.runner NOTEBOOK OUTPUT`` runs it through papermill. Parameters and kernel are
-checked before anything starts; the output is written aside and moved once every cell has run and the privacy gate has
-seen it.
+checked before anything starts; the output is written aside and moved once every cell has run.
+
+A notebook that reads clinical notes runs behind a closed door: its outputs, its log and its traceback stay below
+``restricted``, the terminal sees cells and per cent, and ``OUTPUT`` has only the outputs of cells tagged ``from-records``, run
+once more in a process that cannot open that folder. All others are such processes from the start.
 """
 
 from __future__ import annotations
 
 import argparse
+import builtins
 import os
 import re
-import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,45 +26,63 @@ import nbformat
 import papermill
 import yaml
 from jupyter_client.kernelspec import KernelSpecManager
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from cardioembed_lib import files
-from cardioembed_study import paths, privacy, settings
+from cardioembed_study import clinical, paths, settings
+from cardioembed_study.corpus import manifests
 from cardioembed_study.workflow import executed
 
-BAR = re.compile(r"[\r\n]*[^\r\n|%]{0,40}\d{1,3}%\|[^\r\n|]{0,200}\|[^\r\n|]{0,60}[\r\n]*|[\r\n]+")  # of tqdm
 REFRESH = re.compile(r"(\x1b\[A|\s)*[\r\n]( +\Z)?|\x1b\[A")  # between two states of a bar, or two lines
+PER_CENT = re.compile(r"(?<!\d)(\d{1,2}|100)%\|")  # of tqdm
 BAR_SECONDS = 10  # between two states of a progress bar where nobody sees it move (a log file, CI)
 OUTPUT_SECONDS = 60  # what a cell has printed may reach us so much later than its end, on a busy machine
+ON_NOTES = ("01_notes", "05_mimic")  # beside runs of 02_train on them
+FROM_RECORDS = "from-records"  # tag of the cells whose outputs are published of a notebook that reads clinical notes
 
 
-class Guarded:
-    """A kernel's stream as others may see it: once a profile's notes are known to the privacy gate, progress bars alone.
+class Lines:
+    """A kernel's stream as others see it: on a terminal a bar moves; elsewhere each of its states is a line."""
 
-    On a terminal a bar moves; elsewhere each of its states is a line, and ``main`` asks tqdm for few of them.
-    """
-
-    def __init__(self, stream: TextIO, profile: str) -> None:
-        self.stream, self.profile = stream, profile
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
 
     def write(self, text: str) -> None:
-        """Write everything while nothing restricted was read, and after that what is a bar and gives nothing away."""
-        known = privacy.gate(self.profile)
-        for piece in [text] if known.empty else BAR.findall(text):
-            if known.censor(piece) == piece:
-                self.stream.write(piece if self.stream.isatty() else REFRESH.sub("\n", piece))
+        """Write everything."""
+        self.stream.write(text if self.stream.isatty() else REFRESH.sub("\n", text))
 
     def flush(self) -> None:
         """Flush the stream behind."""
         self.stream.flush()
 
 
-def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, records: Sequence[Path] = ()) -> None:
-    """Run a notebook and write it, executed, to ``output``; a failed run leaves ``<output>.failed.ipynb`` and no record.
+class Behind:
+    """A kernel's stream of which others see the tens of per cent that a bar has reached: all else goes to a log."""
 
-    Where the profile has restricted texts, the failed notebook lies in its folder ``restricted``, and no message holds them.
+    def __init__(self, log: TextIO, stream: TextIO) -> None:
+        self.log, self.stream, self.shown = log, stream, 0
+
+    def write(self, text: str) -> None:
+        """Write to the log, and the tens of a bar to the stream."""
+        self.log.write(text)
+        for tens in (int(number) // 10 for number in PER_CENT.findall(text)):
+            if tens not in (0, self.shown):
+                self.shown = tens
+                self.stream.write(f"  {tens * 10} %\n")
+
+    def flush(self) -> None:
+        """Flush both."""
+        self.log.flush()
+        self.stream.flush()
+
+
+def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, records: Sequence[Path] = ()) -> None:
+    """Run a notebook and write it, executed, to ``output``; a failed run leaves ``<name>.failed.ipynb`` and no record.
 
     Args:
         notebook: one of ``notebooks/``.
@@ -70,43 +93,97 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
 
     Raises:
         ValueError: an unknown parameter, a wrong value, an unknown kernel, or a machine's folder in an output.
-        RuntimeError: a cell failed, the kernel died, or the privacy gate refused what it made; names notebook and cell.
+        RuntimeError: a cell failed, or the kernel died; names notebook and cell, and of restricted notes the error's class alone.
     """
-    profile = settings.check(notebook.stem, given).profile
+    p = settings.check(notebook.stem, given)
     if kernel not in (known := KernelSpecManager().find_kernel_specs()):
         raise ValueError(
             f"no Jupyter kernel {kernel!r}; {files.near_miss(kernel, known)}; to register a Python, run with it: "
             f"python -m ipykernel install --user --name {kernel}"
         )
-    output = output.absolute()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = _room(profile, output) / f"{output.stem}.partial.ipynb"
-    for old in (*(room / f"{output.stem}.failed.ipynb" for room in (partial.parent, output.parent)), *records):
+    notes, output = reads_notes(notebook.stem, p), output.absolute()
+    room = (paths.restricted(p.profile) / "executed").absolute() if notes else output.parent
+    partial, failed = (room / f"{output.stem}.{state}.ipynb" for state in ("partial", "failed"))
+    room.mkdir(parents=True, exist_ok=True)
+    for old in (failed, *records):
         old.unlink(missing_ok=True)
     try:
-        _execute(notebook.absolute(), partial, given, kernel, profile)
-        shown = executed.clean(nbformat.read(partial, as_version=4))
+        if notes:
+            quiet = access(notebook.stem, p) != clinical.OPEN
+            with (room / f"{output.stem}.log").open("w", encoding="utf-8") as log:
+                _execute(notebook.absolute(), partial, given, kernel, (Behind(log, sys.stdout),) * 2, quiet)
+            shown = executed.clean(rendered(notebook, given, kernel))
+            partial.replace(room / f"{output.stem}.ipynb")
+        else:
+            with closed():
+                _execute(notebook.absolute(), partial, given, kernel, (Lines(sys.stdout), Lines(sys.stderr)))
+            shown = executed.clean(nbformat.read(partial, as_version=4))
         if given.get("run"):
             shown.cells[0].source = shown.cells[0].source.replace("\n", f": {given['run']}\n", 1)  # the book's sidebar
-        nbformat.write(shown, partial)
-        made = [partial, *(record for record in records if record.is_file())]
-        privacy.gate(profile).refuse(made, "neither notebook nor records are kept")
-        shutil.move(partial, output)  # artefacts may lie on another disk
+        files.write(output, nbformat.writes(shown) + "\n")
     except BaseException as error:
         for record in records:
             record.unlink(missing_ok=True)
         if isinstance(error, (RuntimeError, ValueError)):
-            failed = _room(profile, output) / f"{output.stem}.failed.ipynb"
-            partial.replace(failed)
-            raise RuntimeError(f"{notebook.name} failed: {error}; to read it: {failed}") from None
+            hint = f"; to read it: {partial.replace(failed)}" if partial.exists() else ""
+            raise RuntimeError(f"{notebook.name} failed: {error}{hint}") from None
         raise
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _room(profile: str, output: Path) -> Path:
-    """Return where an unfinished or failed notebook lies: beside the output, or among the restricted texts it may show."""
-    return output.parent if privacy.gate(profile).empty else paths.restricted(profile).absolute()
+def reads_notes(stem: str, p: settings.Parameters) -> bool:
+    """Return whether a notebook with these parameters reads clinical notes."""
+    return stem in ON_NOTES or (isinstance(p, settings.Train) and "temporal" in p.pairs)
+
+
+def access(stem: str, p: settings.Parameters) -> str:
+    """Return the access of the notes that a notebook reads: ``01_notes`` is given it by a manifest, and writes it down."""
+    if not isinstance(p, settings.Notes):
+        return clinical.access(p.profile)
+    return manifests.load(p.source).access if p.source else clinical.OPEN
+
+
+def rendered(notebook: Path, given: Mapping[str, Any], kernel: str) -> NotebookNode:
+    """Return a notebook with the outputs of its cells tagged ``from-records``, texts and tables alone, made of records alone.
+
+    Args:
+        notebook: one of ``notebooks/``; its cells tagged so need no other cell but that of the parameters.
+        given: the parameters that differ from the notebook's defaults.
+        kernel: name of a registered Jupyter kernel.
+
+    Raises:
+        RuntimeError: a cell failed; its message is of a process that cannot have seen a note.
+    """
+    whole = parameterize_notebook(load_notebook_node(str(notebook)), dict(given))
+    needed = {"parameters", "injected-parameters", FROM_RECORDS}
+    told = [cell for cell in whole.cells if cell.cell_type == "code" and needed & set(cell.metadata.get("tags", []))]
+    if not any(FROM_RECORDS in cell.metadata.get("tags", []) for cell in told):
+        return whole
+    part = nbformat.v4.new_notebook(cells=deepcopy(told))
+    place = {"metadata": {"path": str(paths.ROOT)}}
+    client = NotebookClient(part, kernel_name=kernel, resources=place, extra_arguments=["--log-level=40"])
+    try:
+        client.execute(env=os.environ | {paths.CLOSED: "1"})
+    except CellExecutionError as error:
+        raise RuntimeError(f"a cell tagged {FROM_RECORDS}: {error.ename}: {error.evalue}") from None
+    for cell, made in zip(told, part.cells, strict=True):
+        cell.outputs = [
+            nbformat.v4.new_output("display_data", {"text/markdown": output.data["text/markdown"]})
+            for output in made.outputs
+            if "text/markdown" in output.get("data", {})
+        ]
+    return whole
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Start kernels that cannot open ``restricted`` while the block runs."""
+    os.environ[paths.CLOSED] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[paths.CLOSED]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,8 +232,15 @@ def _value(text: str) -> Any:
         return text
 
 
-def _execute(notebook: Path, partial: Path, given: Mapping[str, Any], kernel: str, profile: str) -> None:
-    """Run a notebook into ``partial``, showing each cell's name and what it may print; a failure names the cell."""
+def _execute(
+    notebook: Path,
+    partial: Path,
+    given: Mapping[str, Any],
+    kernel: str,
+    streams: tuple[Lines | Behind, Lines | Behind],
+    quiet: bool = False,
+) -> None:
+    """Run a notebook into ``partial``, showing each cell's name; a failure names the cell, if quiet with its class alone."""
     step = ""
 
     def announce(cell: NotebookNode, cell_index: int) -> None:
@@ -172,15 +256,15 @@ def _execute(notebook: Path, partial: Path, given: Mapping[str, Any], kernel: st
             dict(given),
             kernel_name=kernel,
             progress_bar=False,
-            stdout_file=Guarded(sys.stdout, profile),
-            stderr_file=Guarded(sys.stderr, profile),
+            stdout_file=streams[0],
+            stderr_file=streams[1],
             cwd=paths.ROOT,
             iopub_timeout=OUTPUT_SECONDS,
             on_cell_start=announce,
             extra_arguments=["--log-level=40"],  # not the kernel's notice that it speaks to this process over TCP
         )
     except PapermillExecutionError as error:
-        said = privacy.gate(profile).censor(f"{error.ename}: {error.evalue}")
+        said = _class(error.ename) if quiet else f"{error.ename}: {error.evalue}"
         raise RuntimeError(f"cell {step!r}: {said}") from None
     except DeadKernelError:
         raise RuntimeError(f"cell {step!r}: the kernel died; out of memory is the usual reason") from None
@@ -188,6 +272,12 @@ def _execute(notebook: Path, partial: Path, given: Mapping[str, Any], kernel: st
         raise RuntimeError(
             f"cell {step!r}: the kernel hangs, or answers too late; run it again when less else runs on this machine"
         ) from None
+
+
+def _class(name: str) -> str:
+    """Return an exception's class, if it is one of Python's own; others may be called anything."""
+    kind = getattr(builtins, name, None)
+    return name if isinstance(kind, type) and issubclass(kind, BaseException) else "an error"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,360 @@
+"""What may leave of clinical notes? A closed schema of their records, and what becomes of counts of few patients.
+
+``records.write`` is the only door. Behind it everything lies below ``paths.restricted``; through it go keys that are named here,
+numbers in range, and names that a profile has written down. Of a restricted source a count of fewer than ``FEW`` patients is
+"<11", and every other count is rounded to the nearest ``STEP``: whatever is added or subtracted, a hidden count keeps all its
+values from 1 to 10. Counts are made of the patients counted (``Count``), so that nobody can forget whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import polars as pl
+import yaml
+from numpy.typing import ArrayLike
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+)
+
+from cardioembed_study import paths, settings
+
+FEW, STEP, DIGITS = 11, 20, 3
+HIDDEN = f"<{FEW}"
+OPEN = "open"
+NO_SOURCE = "no clinical source is named (parameter `source` of 01_notes), so the study of notes was not run"
+NOTEBOOKS = {"notes": "01_notes", "train": "02_train", "mimic": "05_mimic", "effects": "05_mimic"}
+EXTRAS = {
+    "read",
+    "generated_notes",
+    "source",
+    "order",
+    "precision_used",
+}  # of a record's parameters, beside the notebook's
+KS = (1, 5, 10, 20)  # of recall: the cards' and one more
+CATEGORIES = (
+    *("Case Management", "Consult", "Discharge summary", "ECG", "Echo", "General", "Nursing", "Nursing/other"),
+    *("Nutrition", "Pharmacy", "Physician", "Radiology", "Rehab Services", "Respiratory", "Social Work"),
+)
+
+
+class Count(int):
+    """How many rows there are, and of how many patients: made of the rows' patients, one each.
+
+    >>> n = Count([7, 7, 9])
+    >>> n, n.patients, n.shown
+    (3, 2, '<11')
+    """
+
+    patients: int
+
+    def __new__(cls, owners: ArrayLike) -> Count:
+        """Count rows by their patients, (N,) names or numbers."""
+        each = np.asarray(owners)
+        made = super().__new__(cls, each.size)
+        made.patients = len(np.unique(each))
+        return made
+
+    @property
+    def shown(self) -> int | str:
+        """What a record of a restricted source holds.
+
+        >>> [Count(range(n)).shown for n in (0, 1, 10, 11, 29, 31)]
+        [0, '<11', '<11', 20, 20, 40]
+        """
+        return HIDDEN if 0 < self.patients < FEW else max(STEP, round(self / STEP) * STEP) if self else 0
+
+
+def people(owners: ArrayLike) -> Count:
+    """Return how many patients some rows have.
+
+    >>> people([7, 7, 9])
+    2
+    """
+    return Count(np.unique(np.asarray(owners)))
+
+
+def access(profile: str) -> str:
+    """Return the access of the notes that a profile has read: "open" if it is written down, else "restricted"."""
+    mark = paths.artifacts(profile) / "restricted" / "access"
+    return OPEN if mark.is_file() and mark.read_text(encoding="utf-8").strip() == OPEN else "restricted"
+
+
+def sealed(measurement: str, params: Mapping[str, Any]) -> bool:
+    """Return whether a record is of clinical notes: of their study, or of a training on them."""
+    return measurement in NOTEBOOKS and (measurement != "train" or "temporal" in params.get("pairs", []))
+
+
+def refuse_open_door(what: str) -> None:
+    """Refuse what is about to be written outside ``restricted`` by a process that has read restricted notes.
+
+    Raises:
+        PermissionError: naming it; tables and figures are made of records, in another process.
+    """
+    if closed := [profile for profile in paths.OPENED if access(profile) != OPEN]:
+        raise PermissionError(
+            f"{what} cannot be written by a process that has opened the restricted notes of profile {closed[0]!r}; "
+            "show what records.write lets through, in another notebook"
+        )
+
+
+def through(
+    record: Mapping[str, Any], profile: str, measurement: str, model: str, inputs: Sequence[Path | str]
+) -> dict[str, Any]:
+    """Return the parts of a record of clinical notes as they may leave: metrics, counts and parameters.
+
+    Args:
+        record: ``metrics``, ``counts``, ``params``, ``status`` and perhaps ``reason``.
+        profile: whose notes; their access says whether counts are hidden.
+        measurement: notes, train, mimic or effects.
+        model: the second part of the record's name.
+        inputs: the files that the record names.
+
+    Raises:
+        ValueError: a key that the schema does not name, a value of another type or out of range, a count that is not made of
+            its patients, a name or text that the profile does not have. Says where, and never what.
+    """
+    held = record["status"] == "run" or (paths.artifacts(profile) / "restricted" / "access").exists()
+    restricted, params = held and access(profile) != OPEN, record["params"]
+    names = _names(profile, NOTEBOOKS[measurement], params) if restricted else None
+    context = {"restricted": restricted, "names": names}
+    if model != "all":
+        _check(Named, {"name": model}, context, "its name")
+    if restricted and (strange := [file for file in inputs if Path(file).name not in _files()]):
+        raise ValueError(f"{len(strange)} inputs of a record of clinical notes are none that this project knows")
+    extras = params.keys() & EXTRAS - settings.NOTEBOOKS[NOTEBOOKS[measurement]].model_fields.keys()
+    given = settings.check(NOTEBOOKS[measurement], {k: v for k, v in params.items() if k not in extras})
+    kept = _check(Extras, {k: params[k] for k in extras}, context, "parameters")
+    if restricted:
+        _check(Texts, {"texts": list(_texts(given.model_dump()))}, context, "parameters")
+    whole = given.model_dump() | kept
+    if record["status"] != "run":
+        if record["metrics"] or record["counts"] or record.get("reason") != NO_SOURCE:
+            raise ValueError("a record of clinical notes that was not run holds the one known reason, and no number")
+        return {"metrics": {}, "counts": {}, "params": whole}
+    counts = record["counts"] | (_of_pairs(record["counts"], inputs) if measurement == "train" else {})
+    parts = {"metrics": record["metrics"], "counts": counts}
+    return _check(SCHEMA[measurement], parts, context, measurement) | {"params": whole}
+
+
+def _names(profile: str, notebook: str, params: Mapping[str, Any]) -> set[str]:
+    """Return the texts that the records of a profile may hold: what stands in its file, in manifests, and in the models' list."""
+    written = settings.profile(profile)
+    of_notebook = written.runs.get(params.get("run", ""), {}) if notebook == "02_train" else written.notebooks[notebook]
+    files = [*(paths.MANIFESTS / "clinical").glob("*.yaml"), paths.MODELS]
+    listed = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+    texts = {text for value in (settings.defaults(notebook), of_notebook, *listed) for text in _texts(value)}
+    return texts | set(listed[-1]) | set(written.runs) | {"bm25", "float32", "bfloat16"}
+
+
+def _files() -> set[str]:
+    """Return the names of the files that a record of clinical notes may depend on."""
+    return {"temporal.parquet", "passages.parquet", "notes.all.json"} | {
+        file.name for file in (paths.MANIFESTS / "clinical").rglob("*") if file.is_file()
+    }
+
+
+def _of_pairs(counts: Mapping[str, Any], inputs: Sequence[Path | str]) -> dict[str, Count]:
+    """Return the counts of a training's pairs, made of their patients, whom the file of pairs names."""
+    pairs = pl.read_parquet(next(Path(file) for file in inputs if Path(file).name == "temporal.parquet"))
+    train, dev = (pairs.filter(split=split)["group"].to_numpy() for split in ("train", "dev"))
+    if counts.get("pairs", 0) > len(train) or counts.get("dev_queries", 0) > len(dev):
+        raise ValueError("a training on notes cannot have more pairs or queries than 01_notes made; run 02_train again")
+    return {"pairs": Count(train[: counts["pairs"]]), "dev_queries": Count(dev[: counts["dev_queries"]])}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
+        yield from _texts(inner)
+
+
+def _check(model: type[BaseModel], value: Mapping[str, Any], context: Mapping[str, Any], what: str) -> dict[str, Any]:
+    try:
+        return model.model_validate(value, context=dict(context)).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        known = [str(step) for step in first["loc"] if step in _fields(Closed)]  # a key may be what must not leave
+        raise ValueError(
+            f"{what}: what stands at {'.'.join(known) or 'its top'} may not leave ({first['type']}); "
+            "the schema of cardioembed_study/clinical.py names what may"
+        ) from None
+
+
+def _fields(model: type[BaseModel]) -> set[str]:
+    return set(model.model_fields).union(*map(_fields, model.__subclasses__()))
+
+
+def _counted(value: Any, info: ValidationInfo) -> int | str:
+    if not isinstance(value, Count):
+        raise ValueError("no count of patients")
+    return value.shown if info.context["restricted"] else int(value)
+
+
+def _number(value: float, info: ValidationInfo) -> float:
+    return round(value, DIGITS) + 0.0 if info.context["restricted"] else value
+
+
+def _name(value: str, info: ValidationInfo) -> str:
+    if info.context["names"] is not None and value not in info.context["names"]:
+        raise ValueError("no name of the profile")
+    return value
+
+
+Counted = Annotated[Any, PlainValidator(_counted)]
+Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_number)]
+Change = Annotated[
+    float, Field(ge=-3, le=3), AfterValidator(_number)
+]  # an interval of a difference may reach beyond it
+Loss = Annotated[float, Field(ge=-1, le=100), AfterValidator(_number)]
+Few = Annotated[int, Field(ge=0, le=1000)]  # codes, classes
+Steps = Annotated[int, Field(ge=0, le=10**7)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_name)]
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_name)]
+Code = Annotated[str, Field(pattern=r"^(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?$")]
+Weight = Annotated[str, Field(pattern=r"^[01]\.\d{1,2}$")]
+Group = Literal["seen", "unseen"]
+
+
+class Closed(BaseModel):
+    """A mapping with these keys and no others."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _closed(title: str, base: type[BaseModel] = Closed, /, **fields: Any) -> type[BaseModel]:
+    """Return a model; a field may be left out where its type says so."""
+    return create_model(title, __base__=base, **{k: v if isinstance(v, tuple) else (v, ...) for k, v in fields.items()})
+
+
+def _all(names: Sequence[str], kind: Any, optional: bool = False) -> dict[str, Any]:
+    return dict.fromkeys(names, (kind | None, None) if optional else kind)
+
+
+Interval = _closed("Interval", low=Change, high=Change)
+Difference = _closed("Difference", Interval, difference=Change, on=(Share | None, None), off=(Share | None, None))
+Form = _closed(
+    "Form",
+    **_all([f"{name}_at_{k}" for k in KS for name in ("recall", "random")], Share),
+    **_all([f"recall_at_{k}_{end}" for k in KS for end in ("low", "high")], Share),
+    **_all([f"ceiling_at_{k}" for k in KS], Share, optional=True),
+)
+Recall = _closed(
+    "Recall",
+    **_all(("published", "corrected", "other_patients"), Form),
+    **_all(("effective_k", "same_patient_before"), Share),
+    same_patient_candidates=Annotated[float, Field(ge=0, le=1000), AfterValidator(_number)],
+)
+Macro = _closed("Macro", Interval, macro=Share, notes=Counted, patients=Counted)
+
+
+class Codes(Macro):
+    """AUROC of one split; a code of too few patients is left out, its name as well."""
+
+    class Row(Closed):
+        """One code."""
+
+        auroc: Share
+        notes: Counted
+        patients: Counted
+
+    per_code: Annotated[
+        dict[Code, Row], AfterValidator(lambda rows: {c: row for c, row in rows.items() if row.patients != HIDDEN})
+    ]
+    dropped: Counted
+    scored: Counted
+    skipped: Few
+    unseen: _closed("Unseen", Macro, codes=Few) | None = None
+
+
+Silhouette = _closed("Silhouette", Interval, silhouette=Change)
+Labels = _closed("Labels", Silhouette, n=Counted, classes=Few)
+MEASURES = [f"{form}_at_10_{group}" for form in ("corrected", "other_patients") for group in ("seen", "unseen")]
+Losses = dict[
+    Literal["triplet", "soft_chapter", "himulcon"],
+    _closed("Measures", **_all([*MEASURES, "auroc_unseen"], Difference, optional=True)),
+]
+PATIENTS = _closed("Patients", **_all(("queries", "candidates", "patients"), Counted))
+TABLES = (
+    *("notes_read", "dropped_error", "dropped_short", "notes", "without_admission", "without_time"),
+    *("patients_with_notes", "admissions_with_notes", "pairs_across", "pairs_within", "patients", "admissions"),
+    *("diagnoses", "dropped_codes", "orphan_patients", "orphan_admissions", "orphan_codes"),
+)
+SCHEMA = {
+    "notes": _closed(
+        "Notes",
+        metrics=_closed("NoMetrics"),
+        counts=_closed(
+            "NotesCounts",
+            tables=_closed("Tables", **_all(TABLES, Counted)),
+            splits=dict[
+                Literal["train", "dev", "test"],
+                _closed("Split", **_all(("patients", "admissions", "notes", "pairs"), Counted)),
+            ],
+            categories=dict[Literal[(*CATEGORIES, "other")], Counted],
+        ),
+    ),
+    "train": _closed(
+        "Train",
+        metrics=_closed(
+            "TrainMetrics",
+            **_all(("dev_mrr_base", "dev_mrr_best"), Share),
+            dev_mrr_merged=dict[Weight, Share],
+            dev_separation=Change,
+            **_all(("loss_first", "loss_last", "loss_floor"), Loss),
+            adapter_mebibytes=Annotated[float, Field(ge=0, le=10**6), AfterValidator(_number)],
+        ),
+        counts=_closed(
+            "TrainCounts",
+            **_all(("pairs", "dev_queries"), Counted),
+            **_all(("steps", "best_step"), Steps),
+            trained_parameters=Annotated[int, Field(ge=0, le=10**12)],
+        ),
+    ),
+    "mimic": _closed(
+        "Mimic",
+        metrics=_closed(
+            "MimicMetrics",
+            recall=dict[Group, Recall],
+            auroc=(_closed("Splits", rows=Codes, patients=Codes) | None, None),
+            silhouette=(
+                _closed("Silhouettes", **_all(("chapter", "category"), Labels), delta=Silhouette) | None,
+                None,
+            ),
+        ),
+        counts=dict[Group, PATIENTS],
+    ),
+    "effects": _closed(
+        "Effects",
+        metrics=_closed(
+            "EffectsMetrics",
+            query_in_pool=dict[Name, dict[Group, _closed("AtK", **_all([f"at_{k}" for k in KS], Difference))]],
+            row_split=dict[Name, _closed("RowSplit", Interval, difference=Change, **_all(("rows", "patients"), Share))],
+            one_hot_targets=Losses,
+            other_loss=Losses,
+        ),
+        counts=_closed("EffectsCounts", **_all(("patients", "notes"), Counted), runs=dict[Name, list[Name]]),
+    ),
+}
+Named = _closed("Named", name=Name)
+Texts = _closed("Texts", texts=list[Text])
+Facts = _closed("Facts", **_all(("title", "role", "licence", "revision", "source", "access"), Text | None))
+Extras = _closed(
+    "Extras",
+    read=(dict[Name, Facts] | None, None),
+    generated_notes=(bool | None, None),
+    source=(Name | None, None),
+    order=(list[Name] | None, None),
+    precision_used=(Literal["float32", "bfloat16"] | None, None),
+)
