@@ -133,7 +133,10 @@ def through(
     if restricted and (strange := [file for file in inputs if Path(file).name not in _files()]):
         raise ValueError(f"{len(strange)} inputs of a record of clinical notes are none that this project knows")
     extras = params.keys() & EXTRAS - settings.NOTEBOOKS[NOTEBOOKS[measurement]].model_fields.keys()
-    given = settings.check(NOTEBOOKS[measurement], {k: v for k, v in params.items() if k not in extras})
+    try:
+        given = settings.check(NOTEBOOKS[measurement], {k: v for k, v in params.items() if k not in extras})
+    except ValueError:
+        raise ValueError(f"parameters: they are not those of {NOTEBOOKS[measurement]}; see its first cell") from None
     kept = _check(Extras, {k: params[k] for k in extras}, context, "parameters")
     if restricted:
         _check(Texts, {"texts": list(_texts(given.model_dump()))}, context, "parameters")
@@ -142,19 +145,23 @@ def through(
         if record["metrics"] or record["counts"] or record.get("reason") != NO_SOURCE:
             raise ValueError("a record of clinical notes that was not run holds the one known reason, and no number")
         return {"metrics": {}, "counts": {}, "params": whole}
-    counts = record["counts"] | (_of_pairs(record["counts"], inputs) if measurement == "train" else {})
+    counts = _of_training(record | {"params": whole}, inputs) if measurement == "train" else record["counts"]
     parts = {"metrics": record["metrics"], "counts": counts}
     return _check(SCHEMA[measurement], parts, context, measurement) | {"params": whole}
 
 
 def _names(profile: str, notebook: str, params: Mapping[str, Any]) -> set[str]:
-    """Return the texts that the records of a profile may hold: what stands in its file, in manifests, and in the models' list."""
+    """Return the texts that the records of a profile may hold: what stands in its file and the notebook, and ``_listed``."""
     written = settings.profile(profile)
     of_notebook = written.runs.get(params.get("run", ""), {}) if notebook == "02_train" else written.notebooks[notebook]
+    return _listed() | set(written.runs) | {*_texts(settings.defaults(notebook)), *_texts(of_notebook)}
+
+
+def _listed() -> set[str]:
+    """Return the models' names, and the texts of clinical manifests."""
     files = [*(paths.MANIFESTS / "clinical").glob("*.yaml"), paths.MODELS]
-    listed = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
-    texts = {text for value in (settings.defaults(notebook), of_notebook, *listed) for text in _texts(value)}
-    return texts | set(listed[-1]) | set(written.runs) | {"bm25", "float32", "bfloat16"}
+    *manifests, models = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+    return {*_texts(manifests), *models, "bm25"}
 
 
 def _files() -> set[str]:
@@ -164,13 +171,19 @@ def _files() -> set[str]:
     }
 
 
-def _of_pairs(counts: Mapping[str, Any], inputs: Sequence[Path | str]) -> dict[str, Count]:
-    """Return the counts of a training's pairs, made of their patients, whom the file of pairs names."""
+def _of_training(record: Mapping[str, Any], inputs: Sequence[Path | str]) -> dict[str, Any]:
+    """Return the counts of a training, those of its pairs made of their patients, whom the file of pairs names."""
+    found, p = dict(record["counts"]), record["params"]
     pairs = pl.read_parquet(next(Path(file) for file in inputs if Path(file).name == "temporal.parquet"))
-    train, dev = (pairs.filter(split=split)["group"].to_numpy() for split in ("train", "dev"))
-    if counts.get("pairs", 0) > len(train) or counts.get("dev_queries", 0) > len(dev):
-        raise ValueError("a training on notes cannot have more pairs or queries than 01_notes made; run 02_train again")
-    return {"pairs": Count(train[: counts["pairs"]]), "dev_queries": Count(dev[: counts["dev_queries"]])}
+    for name, split in (("pairs", "train"), ("dev_queries", "dev")):
+        owners, n = pairs.filter(split=split)["group"].to_numpy(), found.get(name, 0)
+        if type(n) is not int or not 0 <= n <= len(owners):
+            raise ValueError(f"{name}: a training on notes has no more than 01_notes made; run 02_train again")
+        found[name] = Count(owners[:n])
+    most = p["epochs"] * -(-int(found["pairs"]) // p["batch_size"])
+    if any(type(found.get(name, 0)) is not int or found.get(name, 0) > most for name in ("steps", "best_step")):
+        raise ValueError("steps: a training on notes has no more than its pairs and epochs give; run 02_train again")
+    return found
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -203,7 +216,13 @@ def _counted(value: Any, info: ValidationInfo) -> int | str:
 
 
 def _number(value: float, info: ValidationInfo) -> float:
-    return round(value, DIGITS) + 0.0 if info.context["restricted"] else value
+    digits = DIGITS - (abs(value) > 3) - (abs(value) > 10)
+    return round(value, digits) + 0.0 if info.context["restricted"] else value
+
+
+def _size(value: float, info: ValidationInfo) -> float:
+    """Return a size of the model; of a restricted record 0: rank and targets tell it, and it is large enough to be an id."""
+    return 0 if info.context["restricted"] else value
 
 
 def _name(value: str, info: ValidationInfo) -> str:
@@ -218,8 +237,9 @@ Change = Annotated[
     float, Field(ge=-3, le=3), AfterValidator(_number)
 ]  # an interval of a difference may reach beyond it
 Loss = Annotated[float, Field(ge=-1, le=100), AfterValidator(_number)]
-Few = Annotated[int, Field(ge=0, le=1000)]  # codes, classes
+Few = Annotated[int, Field(ge=0, le=200)]  # codes, classes
 Steps = Annotated[int, Field(ge=0, le=10**7)]
+Size = Annotated[float | int, AfterValidator(_size)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_name)]
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_name)]
 Code = Annotated[str, Field(pattern=r"^(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?$")]
@@ -281,8 +301,9 @@ class Codes(Macro):
 Silhouette = _closed("Silhouette", Interval, silhouette=Change)
 Labels = _closed("Labels", Silhouette, n=Counted, classes=Few)
 MEASURES = [f"{form}_at_10_{group}" for form in ("corrected", "other_patients") for group in ("seen", "unseen")]
+LossName = Literal["infonce", "triplet", "soft_chapter", "himulcon"]
 Losses = dict[
-    Literal["triplet", "soft_chapter", "himulcon"],
+    LossName,
     _closed("Measures", **_all([*MEASURES, "auroc_unseen"], Difference, optional=True)),
 ]
 PATIENTS = _closed("Patients", **_all(("queries", "candidates", "patients"), Counted))
@@ -313,13 +334,13 @@ SCHEMA = {
             dev_mrr_merged=dict[Weight, Share],
             dev_separation=Change,
             **_all(("loss_first", "loss_last", "loss_floor"), Loss),
-            adapter_mebibytes=Annotated[float, Field(ge=0, le=10**6), AfterValidator(_number)],
+            adapter_mebibytes=Size,
         ),
         counts=_closed(
             "TrainCounts",
             **_all(("pairs", "dev_queries"), Counted),
             **_all(("steps", "best_step"), Steps),
-            trained_parameters=Annotated[int, Field(ge=0, le=10**12)],
+            trained_parameters=Size,
         ),
     ),
     "mimic": _closed(
@@ -344,7 +365,7 @@ SCHEMA = {
             one_hot_targets=Losses,
             other_loss=Losses,
         ),
-        counts=_closed("EffectsCounts", **_all(("patients", "notes"), Counted), runs=dict[Name, list[Name]]),
+        counts=_closed("EffectsCounts", **_all(("patients", "notes"), Counted), runs=dict[LossName, list[Name]]),
     ),
 }
 Named = _closed("Named", name=Name)

@@ -1,425 +1,187 @@
-"""Notes that nobody wrote, and files that give a piece of them away: what the privacy gate is attacked with."""
+"""Pieces of clinical notes that nobody wrote, in the forms in which programs let them slip: what the door is attacked with."""
 
 import base64
 import gzip
-import html
-import io
+import hashlib
 import json
-import random
 import urllib.parse
-import zlib
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
-from harmless import book, code, filler, path, plain, png, stream, svg_file
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
-from safetensors.numpy import save
 
-SLOTS = {
-    name: words.split("/")
-    for name, words in {
-        "who": "patient/pt/mother/he/she/infant/gentleman/lady",
-        "verb": "remains/appears/is/continues/was/seems",
-        "state": "stable/lethargic/alert and oriented/intubated/comfortable/agitated overnight/afebrile",
-        "side": "left/right/bilateral/bibasilar/medial/posterior",
-        "site": "lung/arm/flank/groin/chest/abdomen/calf/hip/shoulder/forearm/foot/neck",
-        "find": "effusion/oedema/crackles/swelling/rash/opacity/wheeze/pain/erythema/bruise/tenderness/ooze",
-        "size": "small/moderate/trace/large/worsening/new/resolving/unchanged",
-        "drug": "lasix/heparin/vanco/fentanyl/propofol/lopressor/insulin/amio/levophed/zosyn/morphine/ativan",
-        "how": "gtt/iv push/po bid/sc q8h/prn with good effect/held this am/titrated to effect/weaned",
-        "lab": "na/k/cl/hco3/bun/cr/hct/wbc/plt/inr/glucose/lactate",
-        "plan": "cont to monitor/follow cultures/wean as tolerated/family meeting/repeat film/check labs",
-        "when": "overnight/this morning/since admission/at 0400/after dialysis/during rounds/on arrival",
-    }.items()
-}
-SENTENCES = (
-    "The {who} {verb} {state} {when}, with {size} {side} {find} of the {site}.",
-    "{size} {find} noted over {side} {site} {when}; {drug} {how}.",
-    "CV: HR {n} BP {m}/{n} on {drug} {how}, {side} pulses dopplerable {when}.",
-    "RESP: LS coarse {side}, {size} {find}, sats {n}% on {d}L {when}.",
-    "{lab} {m} {lab} {d}.{d} {lab} {n} {lab} {d}.{d} drawn {when}, MD aware.",
-    "Denies {find} or {find} in the {side} {site} {when}.",
-    "No {find}; {drug} {how} and {plan}.",
-    "Plan: {plan}, {plan}, {drug} {how} if {lab} above {m}.",
-    "[**Last Name (un) {m}**] called {when} re {size} {find}; {who} to {plan}.",
-    "IMPRESSION: {size} {side} {site} {find}, {size} since [**{y}-{d}-{n}**].",
+ROWS = 6
+WORDS = (
+    *(
+        "Mr Quillfeather",
+        "of Ottery Row",
+        "seen at night",
+        "left effusion moderate",
+        "lasix gtt held",
+        "daughter Ysolde",
+    ),
+    *("phone 617-555-0143", "refuses rehab", "wound vac off", "tolerating sips", "code call changed", "MRN 8810293"),
 )
 
 
-def notes(n: int, seed: int) -> list[str]:
-    """Return n notes of 3 to 14 sentences, lines broken as on a ward."""
-    draw = random.Random(seed)
-    return [draw.choice(("\n", " ", "\n\n")).join(sentence(draw) for _ in range(draw.randint(3, 14))) for _ in range(n)]
+def frame() -> pl.DataFrame:
+    """Return a table of notes as a study holds it: ids, a date, a code, a text and a vector each."""
+    draw = np.random.default_rng(5)
+    texts = ["; ".join(draw.permutation(WORDS)[:7]) + f". Day {n} of stay." for n in range(ROWS)]
+    return pl.DataFrame(
+        {
+            "subject_id": [41_976, 10_006, 87_214, 5_239, 99_982, 63_410],
+            "hadm_id": [151_798, 142_345, 103_770, 196_521, 188_202, 127_663],
+            "note_id": [1_234_567, 417_233, 990_817, 20_063, 1_873_540, 660_219],
+            "charted": [date(2151, 8, 4) + timedelta(days=37 * n) for n in range(ROWS)],
+            "code": ["277.39", "710.1", "335.20", "135", "275.1", "446.0"],
+            "text": texts,
+            "vector": draw.normal(size=(ROWS, 8)).round(6).tolist(),
+        }
+    )
 
 
-def sentence(draw: random.Random) -> str:
-    """Return one sentence with every gap filled anew."""
-    text = draw.choice(SENTENCES)
-    for slot, words in SLOTS.items():
-        while f"{{{slot}}}" in text:
-            text = text.replace(f"{{{slot}}}", draw.choice(words), 1)
-    for slot, (low, high) in {"n": (10, 99), "m": (100, 180), "d": (1, 9), "y": (2101, 2199)}.items():
-        while f"{{{slot}}}" in text:
-            text = text.replace(f"{{{slot}}}", str(draw.randint(low, high)), 1)
-    return text
+def leaks() -> list[tuple[str, Any]]:
+    """Return kind and value of every leak; a kind has one value for each note."""
+    notes = frame()
+    return [(kind, value) for row in notes.iter_rows(named=True) for kind, value in _of(row, notes)]
 
 
-def snippet(texts: list[str], draw: random.Random, least: int = 8, most: int = 30) -> str:
-    """Return a run of words of one note: at least eight, with 20 letters and digits, of which 10 are letters."""
-    while True:
-        words = draw.choice(texts).split()
-        words = [word for word in words if any(map(str.isalnum, word))]
-        length = draw.randint(least, min(most, len(words)))
-        start = draw.randint(0, len(words) - length)
-        piece = " ".join(words[start : start + length])
-        if sum(map(str.isalnum, piece)) >= 20 and sum(map(str.isalpha, piece)) >= 10:
-            return piece
+def _of(row: dict[str, Any], notes: pl.DataFrame) -> Iterator[tuple[str, Any]]:
+    yield from _ids(row)
+    yield from _texts(row, notes)
+    yield from _numbers(row)
+    yield from _said(row)
 
 
-def short_lines() -> list[str]:
-    """Return 300 lines of six words each, which stand in notes by themselves."""
-    draw, names = random.Random(0), ("size", "side", "site", "find", "drug")
-    words = [[draw.choice(SLOTS[name]).split()[0] for name in names] for _ in range(300)]
-    return [f"{' '.join(four)} despite {drug}" for *four, drug in words]
+def _ids(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name in ("subject_id", "hadm_id", "note_id"):
+        n = row[name]
+        for kind, value in {
+            "plain": n,
+            "as a text": str(n),
+            "as a float": float(n),
+            "scientific": f"{n:.6e}",
+            "with commas": f"{n:,}",
+            "with spaces": f"{n:,}".replace(",", " "),
+            "with underscores": f"{n:_}",
+            "with dots": f"{n:,}".replace(",", "."),
+            "with hyphens": "-".join(str(n)),
+            "padded": f"{n:010d}",
+            "hexadecimal": hex(n),
+            "octal": oct(n),
+            "binary": bin(n),
+            "negative": -n,
+            "in a list": [n],
+            "in a mapping": {str(n): 0.5},
+            "as md5": hashlib.md5(str(n).encode()).hexdigest(),
+            "as sha1": hashlib.sha1(str(n).encode()).hexdigest(),
+            "as sha256": hashlib.sha256(str(n).encode()).hexdigest(),
+            "as base64": base64.b64encode(str(n).encode()).decode(),
+            "with its name": f"{name}={n}",
+            "as a file name": f"note_{n}.txt",
+            "as an error": f"KeyError: {n}",
+            "as a column": f"{name}\n{n}\n",
+            "thousandths": n / 1000,
+            "millions": n / 1e4,
+        }.items():
+            yield f"{name} {kind}", value
 
 
-def ids(n: int, seed: int) -> dict[str, list[int]]:
-    """Return ids of patients, admissions and notes, spread as those of a sample of MIMIC-III."""
-    draw = random.Random(seed)
-    ranges = {"subject": range(1000, 99_999), "admission": range(100_001, 199_999), "note": range(1, 2_083_181)}
-    return {kind: sorted(draw.sample(numbers, n)) for kind, numbers in ranges.items()}
-
-
-def cut(text: str, draw: random.Random) -> list[str]:
-    """Return a text in two to four pieces."""
-    words = text.split(" ")
-    marks = sorted(draw.sample(range(1, len(words)), min(draw.randint(1, 3), len(words) - 1)))
-    return [" ".join(words[a:b]) for a, b in zip([0, *marks], [*marks, len(words)], strict=True)]
-
-
-def coloured(text: str, draw: random.Random) -> str:
-    return "".join(f"\x1b[0;3{draw.randint(1, 7)}m{word}\x1b[39m " for word in text.split())
-
-
-def text_file(text: str, draw: random.Random) -> dict[str, str]:
-    return draw.choice(({"a.txt": text}, {"page.md": text}, {"run.ipynb": book(code("x", stream(text)))}))
-
-
-def hidden_twice(text: str) -> bytes:
-    return json.dumps({"z": base64.b64encode(text.encode()).decode()}).encode()
-
-
-# ---- how a text can stand in a file: each returns what is written, by the name of the file
-
-
-def in_stream(text, draw):
-    return {"run.ipynb": book(code("print(note)", stream(f"{filler(draw)}\n{text}\n{filler(draw)}\n")))}
-
-
-def in_other_case_and_spaces(text, draw):
-    words = [draw.choice((str.upper, str.lower, str.title, str.swapcase))(word) for word in text.split()]
-    gaps = [draw.choice((" ", "\n", "\t", " \u00a0 ", "  ", " \u200b", ", ", " - ", "-\n", "\r\n")) for _ in words]
-    said = "".join(word + gap for word, gap in zip(words, gaps, strict=True))
-    if draw.random() < 0.3:
-        said = said.replace("ff", "\ufb00").replace("e", "e\u0301")
-    return {"table.md": f"| {filler(draw)} |\n\n{said}\n\n{filler(draw)}"}
-
-
-def split_over_outputs(text, draw):
-    pieces = cut(text, draw)
-    kinds = [stream(pieces[0]), *(plain(piece) for piece in pieces[1:])]
-    return {"run.ipynb": book(code("for part in parts: display(part)", *kinds))}
-
-
-def split_over_streams(text, draw):
-    size = draw.choice((1, 2, 3))
+def _texts(row: dict[str, Any], notes: pl.DataFrame) -> Iterator[tuple[str, Any]]:
+    text = row["text"]
     words = text.split()
-    pieces = [" ".join(words[at : at + size]) + draw.choice(("\n", " ")) for at in range(0, len(words), size)]
-    return {"run.ipynb": book(code("for word in note.split(): print(word)", *map(stream, pieces)))}
+    yield from {
+        "note": text,
+        "note, capitals": text.upper(),
+        "note, one line a word": "\n".join(words),
+        "note, backwards": text[::-1],
+        "note, quoted": repr(text),
+        "note, as JSON": json.dumps({"text": text}),
+        "note, in a list": [text],
+        "note, as base64": base64.b64encode(text.encode()).decode(),
+        "note, as hexadecimal": text.encode().hex(),
+        "note, zipped": base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode(),
+        "note, in an address": urllib.parse.quote(text),
+        "note, in HTML": f"<td>{text}</td>",
+        "note, in Markdown": f"| {text} |",
+        "note, in CSV": f'1,"{text}"',
+        "note, cut at 30": text[:30] + "…",
+        "note, as a frame prints it": str(notes.filter(pl.col("text") == text).select("text", "code")),
+        "sentence": text.split(".")[0],
+        "five words": " ".join(words[:5]),
+        "two words": " ".join(words[:2]),
+        "first word": words[0],
+        "token ids": [sum(map(ord, word)) for word in words],
+        "tokens": words,
+        "terms by weight": {word: round(1 / (n + 2), 4) for n, word in enumerate(words[:6])},
+        "one term by weight": {words[1]: 0.31},
+        "term counts": {word: 1 for word in words[:4]},
+        "name as a key": {"Quillfeather": 0.25},
+        "note as a key": {text: 0.5},
+        "hash of the note": hashlib.sha256(text.encode()).hexdigest(),
+        "length of the note": f"length {len(text)} of note {row['note_id']}",
+    }.items()
 
 
-def split_over_cells(text, draw):
-    cells = [code(f"parts[{n}]", plain(repr(piece))) for n, piece in enumerate(cut(text, draw))]
-    return {"run.ipynb": book(*cells)}
+def _numbers(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    v = row["vector"]
+    yield from {
+        "vector": v,
+        "vector as text": " ".join(map(str, v)),
+        "vector, three places": [round(x, 3) for x in v],
+        "vector as bytes": base64.b64encode(np.asarray(v, dtype=np.float32).tobytes()).decode(),
+        "array": np.asarray(v),
+        "array as it prints": str(np.asarray(v)),
+        "similarity by id": {str(row["note_id"]): 0.83},
+        "rank by id": f"{row['note_id']}: 3",
+        "place on a map": {"x": v[0], "y": v[1], "note": row["note_id"]},
+        "count of a rare code": {row["code"]: 1},
+        "count of a rare code, as text": f"{row['code']}: 3 patients",
+        "small cell": row["subject_id"] % 10 + 1,
+        "small cell as text": str(row["subject_id"] % 10 + 1),
+        "small cell as a float": float(row["subject_id"] % 10 + 1),
+        "cells that differ by a few": {"all": 1836, "rest": 1836 - row["subject_id"] % 10 - 1},
+        "histogram": {"bins": [0, 1, 2], "ids": [row["subject_id"], row["hadm_id"]]},
+    }.items()
 
 
-def in_svg_text(text, draw):
-    words, n = text.split(), draw.randint(1, 5)
-    lines = [" ".join(words[at : at + n]) for at in range(0, len(words), n)]
-    tag = draw.choice(("text", "tspan", "desc"))
-    inner = "\n".join(
-        f'<{tag} x="{draw.random():.3f}" y="{12 * k}">{html.escape(line)}</{tag}>{path(draw)}'
-        for k, line in enumerate(lines)
-    )
-    return svg_file(inner, draw)
+def _said(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    day, n = row["charted"], row["subject_id"]
+    yield from {
+        "date": day.isoformat(),
+        "date, American": f"{day:%m/%d/%Y}",
+        "date as a number": int(f"{day:%Y%m%d}"),
+        "date with a diagnosis": f"{day} {row['code']}",
+        "date object": day,
+        "tick label": f"patient {n}",
+        "legend": f"patient{n} ({row['code']})",
+        "log line": f"INFO {day} read note {row['note_id']} of {n}",
+        "bar's name": f"note {row['note_id']}: 50%|#####     | 1/2",
+        "bar's end": f"embed: 50%|#####     | 1/2, patient={n}",
+        "warning": f"UserWarning: patient {n} has no diagnosis",
+        "traceback": f'File "x.py", line 3\n    notes.filter(subject_id={n})\nKeyError: {n}',
+        "folder": f"/data/mimic/{n}/notes.csv",
+        "query": f"SELECT text FROM notes WHERE subject_id={n}",
+        "markup": f'<text id="p{n}">{row["code"]}</text>',
+        "run name": f"patient-{n}",
+        "exception": KeyError(n),
+        "row": (n, row["code"], day.isoformat()),
+        "sentence about a patient": f"Patient {n} was admitted on {day} with {row['code']}.",
+    }.items()
 
 
-def in_svg_comment(text, draw):
-    said = html.escape(text)
-    forms = (
-        "".join(f"<!-- {line} -->\n<g>{path(draw)}</g>" for line in cut(said, draw)),
-        f"<title>{said}</title>",
-        f"<metadata><rdf:RDF><dc:title>{said}</dc:title></rdf:RDF></metadata>",
-        f'<g id="{urllib.parse.quote(text)}">{path(draw)}</g>',
-        f'<path aria-label="{said}" d="M 0 1 L 2 3"/>',
-        f"<style><![CDATA[ /* {text} */ ]]></style>",
-        f'<image href="data:image/png;base64,{base64.b64encode(png(text, draw)).decode()}"/>',
-    )
-    return svg_file(draw.choice(forms), draw)
-
-
-def in_json(text, draw):
-    value = draw.choice(({"why": text}, [[text]], {text: 1}, {"a": {"b": [0, {"c": f"it said: {text}"}]}}))
-    for _ in range(draw.randint(0, 3)):
-        value = {"metrics": {"acc_at_1": 0.5}, "inner": json.dumps(value)}
-    if draw.random() < 0.3:
-        value = dict(enumerate(text.split())) | {"n": 3}
-    said = json.dumps(value, indent=draw.choice((None, 2)))
-    if draw.random() < 0.3:
-        said = "".join(f"\\u{ord(c):04x}" if c.isalpha() and draw.random() < 0.3 else c for c in json.dumps(text))
-    return {draw.choice(("results/train.a.json", "history.jsonl", "results/x.json")): said.replace("\n", "\n")}
-
-
-def in_png(text, draw):
-    return {"fig.png": png(text, draw)}
-
-
-def in_png_output(text, draw):
-    image = base64.b64encode(png(text, draw)).decode()
-    image = "\n".join(image[at : at + 76] for at in range(0, len(image), 76)) if draw.random() < 0.5 else image
-    return {"run.ipynb": book(code("fig", new_output("display_data", data={"image/png": image})))}
-
-
-def in_base64(text, draw):
-    data = draw.choice(
-        (str.encode, lambda t: gzip.compress(t.encode()), lambda t: zlib.compress(t.encode()), hidden_twice)
-    )(text)
-    said = draw.choice((base64.b64encode, base64.urlsafe_b64encode, lambda d: d.hex().encode()))(data).decode()
-    forms = (
-        code("blob", plain(repr(said))),
-        code("blob", new_output("display_data", data={"text/html": f'<a href="data:text/plain;base64,{said}">a</a>'})),
-        code(f"blob = {said!r}"),
-        code("blob", stream(f"blob={said}\n")),
-        code("blob", new_output("display_data", data={"application/json": {"blob": said}})),
-    )
-    return {"run.ipynb": book(draw.choice(forms))}
-
-
-def in_traceback(text, draw):
-    lines = [
-        "\x1b[0;31m---------------------------------------------------------------------------\x1b[0m",
-        "\x1b[0;31mValueError\x1b[0m                                Traceback (most recent call last)",
-        "\x1b[0;32m<ipython-input-3>\x1b[0m in \x1b[0;36m<module>\x1b[0;34m\x1b[0m",
-        f"\x1b[0;32m----> 1\x1b[0m f({coloured(text, draw)})" if draw.random() < 0.5 else "----> 1 f(note)",
-        f"\x1b[0;31mValueError\x1b[0m: {coloured(text, draw)}",
-    ]
-    where = draw.randint(0, 1)
-    error = new_output("error", ename="ValueError", evalue=text if where else "", traceback=lines if not where else [])
-    return {"run.failed.ipynb": book(code("f(note)", error))}
-
-
-def in_parameters(text, draw):
-    source = f'profile = "open"\nprompt = {text!r}\nseed = 17'
-    cell = new_code_cell(source, id="given", metadata={"tags": ["injected-parameters"]})
-    metadata = {"papermill": {"parameters": {"prompt": text}}}
-    tagged = new_code_cell("1", id="x", metadata={"caption": {"text": [text]}})
-    forms = (book(cell), book(code("1"), metadata=metadata), book(tagged), book(new_markdown_cell(f"> {text}", id="m")))
-    return {"run.ipynb": draw.choice(forms)}
-
-
-def in_names(text, draw):
-    words = "".join(c if c.isalnum() else draw.choice("_- ") for c in text.replace("/", " "))[:180]
-    name = urllib.parse.quote(words) if draw.random() < 0.3 else words
-    return {draw.choice((f"{name}/a.csv", f"fig-{name}.csv", f"tables/{name}.md")): "k,accuracy\n1,0.5\n"}
-
-
-def in_table_cells(text, draw):
-    words = text.split()
-    rows = "".join(f"<tr><th>{n}</th><td>{html.escape(word)}</td></tr>\n" for n, word in enumerate(words))
-    wide = "".join(f"<td><b>{html.escape(word)}</b></td>" for word in words)
-    tagged = "".join(
-        f"<span class='w{n}'>{html.escape(word[:2])}</span>{html.escape(word[2:])} " for n, word in enumerate(words)
-    )
-    said = draw.choice((f"<table>{rows}</table>", f"<table><tr>{wide}</tr></table>", f"<p>{tagged}</p>"))
-    return {"run.ipynb": book(code("frame", new_output("display_data", data={"text/html": said}))), "page.html": said}
-
-
-def in_table_rows(text, draw):
-    words = [word.strip("|,\"'") or "x" for word in text.split()]
-    forms = {
-        "run.ipynb": book(code("frame", plain("".join(f"{n}    {word}\n" for n, word in enumerate(words))))),
-        "table.md": "| word | n |\n|---|---|\n" + "".join(f"| {word} | {draw.randint(1, 9)} |\n" for word in words),
-        "fig.csv": "n,word,share\n" + "".join(f'{n},"{word}",{draw.random():.6f}\n' for n, word in enumerate(words)),
-    }
-    name = draw.choice(sorted(forms))
-    return {name: forms[name]}
-
-
-def in_address(text, draw):
-    said = draw.choice((urllib.parse.quote, urllib.parse.quote_plus))(text, safe="")
-    return {draw.choice(("page.md", "run.log", "claims.html")): f"see [this](page.html?q={said}&n=3)\n"}
-
-
-def in_record_or_log(text, draw):
-    forms = {
-        "results/train.a.json": json.dumps({"status": "not run", "reason": f"note {text}", "seconds": 3}),
-        "history.jsonl": "".join(json.dumps({"step": n, "loss": 1 / (n + 1), "text": text}) + "\n" for n in range(3)),
-        "run.log": f"[12:00:01] 03_retrieval · load\nwarning: row 3 holds {text}\n",
-        "README.md": f"---\nlicense: apache-2.0\nwidget:\n- text: >\n    {text}\n---\n# Adapter\n",
-        "adapter_model.safetensors": save({"x.lora_A.weight": np.zeros(3, np.float32)}, {"note": text}),
-        "table.md": f"| model | note |\n|---|---|\n| a | {text} |\n",
-        "report.txt.gz": gzip.compress(f"{filler(draw)} {text}".encode()),
-        "report.txt": f"{filler(draw)} {text}".encode("utf-16"),
-    }
-    name = draw.choice(sorted(forms))
-    return {name: forms[name]}
-
-
-def as_a_short_line(text, draw):
-    """A whole line of a note, too short for a run of words; stands in for the text."""
-    line = draw.choice(short_lines())
-    forms = {
-        "table.md": f"| model | said |\n|---|---|\n| a | {line} |\n",
-        "x.json": json.dumps({"said": line, "n": 3}),
-        "fig.csv": f"n,said\n3,{line}\n",
-        "a.txt": f"{filler(draw)}\n{line.upper()}\n",
-        "run.ipynb": book(code("said", plain(repr(line)))),
-        "fig.svg": f"<svg><text x='3'>{html.escape(line)}</text></svg>",
-    }
-    name = draw.choice(sorted(forms))
-    return {name: forms[name]}
-
-
-TEXT_LEAKS = [
-    *(in_stream, in_other_case_and_spaces, split_over_outputs, split_over_streams, split_over_cells, in_svg_text),
-    *(in_svg_comment, in_json),
-    *(in_png, in_png_output, in_base64, in_traceback, in_parameters, in_names, in_table_cells, in_table_rows),
-    *(in_address, in_record_or_log, as_a_short_line),
-]
-
-
-# ---- how ids can stand in a file
-
-
-def in_index(numbers, draw):
-    chosen = draw.sample(numbers, draw.randint(3, 9))
-    said = [f"{number}.0" if draw.random() < 0.2 else str(number) for number in chosen]
-    rows = [(one, f"{draw.random():.4f}", draw.choice(("ECG", "Echo", "Nursing"))) for one in said]
-    table = "".join(f"<tr><th>{a}</th><td>{b}</td><td>{c}</td></tr>\n" for a, b, c in rows)
-    head = "<tr><th></th><th>score</th><th>category</th></tr>\n"
-    spaced = [f"<tr>\n  <th>{a}</th>\n  <td>{b}</td>\n  <td>{c}</td>\n</tr>\n" for a, b, c in rows]
-    printed = "          score category\n" + "".join(f"{a:<8}  {b}  {c}\n" for a, b, c in rows)
-    frames = {
-        "fig.csv": ",score,category\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows),
-        "page.html": f"<table><thead>{head}</thead><tbody>{table}</tbody></table>",
-        "page2.html": f"<table>{head}{''.join(spaced)}</table>",
-        "run.ipynb": book(code("frame", plain(printed))),
-        "series.ipynb": book(code("frame", plain("".join(f"{a}    {b}\n" for a, b, _ in rows) + "dtype: float64"))),
-        "x.json": json.dumps({"score": {a: float(b) for a, b, _ in rows}}),
-        "table.md": "| | score |\n|---|---|\n" + "".join(f"| {a} | {b} |\n" for a, b, _ in rows),
-    }
-    name = draw.choice(sorted(frames))
-    return {name: frames[name]}
-
-
-def in_named_column(numbers, draw):
-    chosen = draw.sample(numbers, draw.randint(2, 9))
-    head = draw.choice(("subject_id", "HADM_ID", "row_id", "note_id", "Note ID", "patient id", "SUBJECT_ID"))
-    frame = pl.DataFrame({"n": range(len(chosen)), head: chosen})
-    with pl.Config(tbl_formatting="ASCII_MARKDOWN" if draw.random() < 0.5 else "UTF8_FULL"):
-        printed = str(frame)
-    forms = {
-        "run.ipynb": book(code("frame", new_output("execute_result", data={"text/plain": printed}))),
-        "html.ipynb": book(code("frame", new_output("display_data", data={"text/html": frame._repr_html_()}))),
-        "fig.csv": frame.write_csv(),
-        "x.json": json.dumps(frame.to_dicts()),
-        "y.json": json.dumps({head: chosen}),
-        "z.jsonl": "".join(json.dumps(row) + "\n" for row in frame.to_dicts()),
-    }
-    name = draw.choice(sorted(forms))
-    return {name: forms[name]}
-
-
-def beside_a_word(numbers, draw):
-    number = draw.choice([number for number in numbers if number >= 1000])
-    words = (
-        *(
-            "subject_id {}",
-            "hadm_id={}",
-            "HADM_ID: {}.0",
-            '"note_id": {}',
-            "note id {}",
-            "patient {} was",
-            "Admission #{}",
-        ),
-        *("patient: {}", "subject {} has", "patient no. {}", "note {}:", "ROW_ID = '{}'", "subject_ids: [{}]"),
-    )
-    return text_file(f"{filler(draw)} {draw.choice(words).format(number)} {filler(draw)}", draw)
-
-
-def as_our_own_ids(numbers, draw):
-    said = draw.choice(("note{}", "patient{}", "subject_{}", "hadm-{}", "Note{}")).format(draw.choice(numbers))
-    if draw.random() < 0.3:
-        return {draw.choice((f"figures/fig-{said}.csv", f"{said}/a.csv")): "k,v\n1,0.5\n"}
-    return text_file(
-        draw.choice((f"{filler(draw)} {said} {filler(draw)}", f'"anchor_id": "{said}"', f'<g id="{said}">')), draw
-    )
-
-
-def in_a_list(numbers, draw):
-    chosen = [number for number in draw.sample(numbers, draw.randint(6, 12)) if number >= 1000]
-    forms = (
-        str(chosen),
-        str(np.array(chosen)),
-        json.dumps({"worst": chosen}),
-        "\n".join(map(str, chosen)),
-        str([float(number) for number in chosen]),
-        "{" + ", ".join(map(str, chosen)) + "}",
-    )
-    said = draw.choice(forms)
-    return draw.choice(
-        (
-            {"run.ipynb": book(code("worst", plain(said)))},
-            {"x.json" if said[0] == "{" and ":" in said else "a.txt": said},
-        )
-    )
-
-
-def in_metadata(numbers, draw):
-    number = draw.choice([number for number in numbers if number >= 1000])
-    value = draw.choice((number, str(number)))
-    given = {draw.choice(("hadm_id", "subject_id", "note_id")): value}
-    cell = new_code_cell("1", id="x", metadata={"about": given})
-    forms = (book(code("1"), metadata={"papermill": {"parameters": given}}), book(cell))
-    return {"run.ipynb": draw.choice(forms)}
-
-
-def in_code_or_a_traceback(numbers, draw):
-    number = draw.choice([number for number in numbers if number >= 1000])
-    said = draw.choice(("hadm_id == {}", "subject_id <> {}", "hadm == {}", "hadm_id=np.int64({})", "note_id: int({})"))
-    return text_file(f"{filler(draw)} {said.format(number)} {filler(draw)}", draw)
-
-
-ID_LEAKS = [in_index, in_named_column, beside_a_word, as_our_own_ids, in_a_list, in_metadata, in_code_or_a_traceback]
-
-
-def arrays(draw: random.Random) -> dict[str, bytes]:
-    """Return one array of random numbers in a form that nobody can read."""
-    vectors = np.random.default_rng(draw.randint(0, 9999)).normal(size=(draw.randint(1, 9), 8)).astype(np.float32)
-    npy, npz, parquet = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    np.save(npy, vectors)
-    np.savez(npz, a=vectors)
-    pl.DataFrame(vectors).write_parquet(parquet)
-    said = base64.b64encode(npy.getvalue()).decode()
-    forms = {
-        "e.npy": npy.getvalue(),
-        "e.npz": npz.getvalue(),
-        "e.parquet": parquet.getvalue(),
-        "renamed.json": npy.getvalue(),
-        "e.safetensors": save({"embeddings": vectors}),
-        "e.npy.gz": gzip.compress(npy.getvalue()),
-        "e.ipynb": book(code("blob", plain(said))).encode(),
-        "e.dat": vectors.tobytes(),
-    }
-    name = draw.choice(sorted(forms))
-    return {name: forms[name]}
+def traces(value: Any) -> set[str]:
+    """Return what would show that a value has left: its texts of five characters, and its numbers of four digits, or more."""
+    if isinstance(value, dict):
+        return {trace for pair in value.items() for one in pair for trace in traces(one)}
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        return {trace for one in value for trace in traces(one)}
+    if isinstance(value, BaseException):
+        return traces(value.args)
+    if isinstance(value, (int, float, np.floating)):
+        return {str(value)} if sum(map(str.isdigit, str(value))) >= 4 else set()
+    text = str(value)
+    return {line for line in text.splitlines() if len(line) >= 5}

@@ -1,16 +1,20 @@
 import io
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 
+import leaks
 import nbformat
 import pytest
 import toy_tree
 
 from cardioembed_study import paths
 from cardioembed_study.workflow import executed, runner
+
+TESTS = os.path.dirname(__file__)
 
 
 @pytest.fixture
@@ -149,74 +153,95 @@ def test_a_terminated_run_leaves_nothing(project):
     assert list((project / "out").iterdir()) == []
 
 
-NOTE = "Moderate left effusion since this morning; lasix gtt held, and the family was called in."
-READ = (  # the notebook's own source does not show the note
-    f"from cardioembed_study import privacy\nnote = ' '.join({NOTE.split()[::-1]}[::-1])\n"
-    "privacy.remember(profile, [note], [10006])"
-)
+SAY_ALL = """import sys
+sys.path.append({tests!r})
+import leaks
+from cardioembed_study import paths
+room = paths.restricted(profile)
+for kind, value in leaks.leaks():
+    print(value)
+    print(f"{value}: 50%|", file=sys.stderr)
+    display(value)
+leaks.leaks()"""
+READ = "from IPython.display import Markdown\nMarkdown('from records')"
+OPEN = "from cardioembed_study import paths\npaths.restricted(profile)"
 
-WRITE = "p = paths.artifacts(profile) / 'results' / 'r.json'\np.parent.mkdir()\n_ = p.write_text('{}')"
+
+def write_closed(project, *cells, access="restricted"):
+    """Write ``05_mimic`` with these cells, the second tagged as made from records, and the folder of its notes."""
+    path = toy_tree.write_notebook(project, "05_mimic", *(cell.replace("{tests!r}", repr(TESTS)) for cell in cells))
+    shown = nbformat.read(path, as_version=4)
+    for cell in shown.cells[-len(cells) + 1 :]:
+        cell.metadata["tags"] = ["from-records"]
+    nbformat.write(shown, path)
+    room = project / "artifacts" / "toy" / "restricted"
+    room.mkdir(parents=True, exist_ok=True)
+    (room / "access").write_text(access)
+    return room
 
 
-def failed(project):
-    return project / "artifacts" / "toy" / "restricted" / "x.failed.ipynb"
+def outside(project, room):
+    """Return the texts of all files outside a room, but the notebooks' own."""
+    files = [f for name in ("artifacts", "out") for f in (project / name).rglob("*") if f.is_file()]
+    return "".join(f.name + f.read_text() for f in files if not f.is_relative_to(room))
 
 
-@pytest.mark.parametrize(
-    ("cell", "place"),
-    [
-        ("print(note.upper())", "cell 'step-2', output 1"),
-        ("note.split()", "cell 'step-2', output 1"),
-        ("{'subject_id': 5003 * 2}", "cell 'step-2', output 1"),
-    ],
-)
 @pytest.mark.slow
-def test_a_notebook_that_shows_a_note_is_refused_and_kept_among_the_restricted_texts(project, capsys, cell, place):
+def test_of_a_notebook_on_notes_only_what_records_say_leaves(project, capfd):
+    room = write_closed(project, SAY_ALL, READ)
+    assert start(project, "05_mimic", "--profile", "toy") == 0
+    said = capfd.readouterr()
+    cells = nbformat.read(project / "out" / "x.ipynb", as_version=4).cells
+    assert [cell.outputs for cell in cells[-2:]] == [
+        [],
+        [{"output_type": "display_data", "data": {"text/markdown": "from records"}, "metadata": {}}],
+    ]
+    assert re.sub(r"x · [\w-]+", "", said.out).split() == ["50", "%"] and said.err == ""
+    source = (project / "notebooks" / "05_mimic.ipynb").read_text()
+    seen = said.out + said.err + outside(project, room)
+    left = [k for k, v in leaks.leaks() if any(t in seen and t not in source for t in leaks.traces(v))]
+    assert left == []
+    kept = (room / "executed" / "x.ipynb").read_text() + (room / "executed" / "x.log").read_text()
+    assert all(str(value) in kept or json.dumps(str(value))[1:-1] in kept for _, value in leaks.leaks())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("access", ["restricted", "open", "unheard of"])
+def test_of_a_failed_notebook_on_notes_the_traceback_stays(project, capfd, access):
+    room = write_closed(project, "{}[10006 * 3]", READ, access=access)
     record = project / "artifacts" / "toy" / "results" / "r.json"
-    toy_tree.write_notebook(project, "06_report", READ, f"{WRITE.format('1')}\n{cell}")
-    assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
-    said = capsys.readouterr()
-    assert f"x.partial.ipynb, {place}" in said.err and "neither notebook nor records are kept" in said.err
-    assert "effusion" not in (said.err + said.out).lower() and "10006" not in said.err + said.out
-    assert list((project / "out").iterdir()) == [] and not record.exists()
-    assert failed(project).is_file() and f"to read it: {failed(project)}" in said.err
-
-
-@pytest.mark.slow
-def test_a_record_that_holds_a_note_is_refused_with_its_line(project, capsys):
-    record = project / "artifacts" / "toy" / "results" / "r.json"
-    toy_tree.write_notebook(project, "06_report", READ, WRITE.format("[\\n\"' + note + '\"]"))
-    assert start(project, "06_report", "--profile", "toy", "--record", str(record)) == 1
-    assert "r.json, line 2" in capsys.readouterr().err and not record.exists()
-
-
-@pytest.mark.slow
-def test_an_error_that_quotes_a_note_is_withheld(project, capsys):
-    toy_tree.write_notebook(project, "06_report", READ, "raise KeyError(note)")
-    assert start(project, "06_report", "--profile", "toy") == 1
-    said = capsys.readouterr()
-    assert "failed: cell 'step-2': message withheld: it holds restricted text" in said.err
-    assert "effusion" not in said.err + said.out and failed(project).is_file()
-    toy_tree.write_notebook(project, "06_report", "1 / 0")
-    assert start(project, "06_report", "--profile", "toy") == 1
-    assert "cell 'step-1': ZeroDivisionError: division by zero" in capsys.readouterr().err
-    toy_tree.write_notebook(project, "06_report", "1")
-    assert start(project, "06_report", "--profile", "toy") == 0 and not failed(project).exists()
-
-
-@pytest.mark.slow
-def test_once_notes_were_read_only_names_of_cells_and_bars_are_seen_live(project, capsys):
-    bars = (
-        "from tqdm import tqdm\nprint('before')",
-        f"{READ}\nprint('short piece')\n[None for _ in tqdm(range(3), desc='fit')]",
+    assert start(project, "05_mimic", "--profile", "toy", "--record", str(record)) == 1
+    said = capfd.readouterr()
+    failed = room / "executed" / "x.failed.ipynb"
+    message = "KeyError: 30018" if access == "open" else "KeyError"
+    assert said.err == f"05_mimic.ipynb failed: cell 'step-1': {message}; to read it: {failed}\n"
+    assert (
+        "30018" in failed.read_text()
+        and "30018" not in outside(project, room)
+        and not (project / "out" / "x.ipynb").exists()
     )
-    toy_tree.write_notebook(project, "06_report", *bars)
-    assert start(project, "06_report", "--profile", "toy") == 0
-    said = capsys.readouterr()
-    assert "before" in said.out and "x · step-2" in said.out and "short piece" not in said.out + said.err
-    assert "fit: 100%" in said.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", ["05_mimic", "06_report", "03_retrieval"])
+def test_what_is_published_is_made_where_notes_cannot_be_opened(project, capfd, stem):
+    if stem == "05_mimic":
+        write_closed(project, "1", OPEN)
+    else:
+        toy_tree.write_notebook(project, stem, OPEN)
+    assert start(project, stem, "--profile", "toy") == 1
+    assert "PermissionError: restricted/ is closed to this notebook" in capfd.readouterr().err
+    assert not (project / "out" / "x.ipynb").exists() and paths.CLOSED not in os.environ
+
+
+@pytest.mark.slow
+def test_a_run_on_notes_shows_its_code_alone(project):
+    toy_tree.write_profile(project, **{"02_train": {"a": {"pairs": ["temporal"]}, "b": {}}})
+    toy_tree.write_notebook(project, "02_train", "print(10006)")
+    assert start(project, "02_train", "--profile", "toy", "--run", "a") == 0
     shown = nbformat.read(project / "out" / "x.ipynb", as_version=4)
-    assert "short piece" in shown.cells[-1].outputs[0].text
+    assert shown.cells[-1].source == "print(10006)" and not any(cell.get("outputs") for cell in shown.cells)
+    assert "10006" in (project / "artifacts" / "toy" / "restricted" / "executed" / "x.log").read_text()
 
 
 class Terminal(io.StringIO):
@@ -233,7 +258,7 @@ class Terminal(io.StringIO):
 )
 @pytest.mark.slow
 def test_a_bar_moves_on_a_terminal_and_has_a_line_a_state_elsewhere(project, stream, seen):
-    guarded = runner.Guarded(stream(), "toy")
+    guarded = runner.Lines(stream())
     for text in (
         "first\n  indented\n",
         "\rtrain: 0/3",

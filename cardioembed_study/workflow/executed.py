@@ -40,7 +40,8 @@ def sources(stem: str) -> list[Path]:
         package = None if notebook else ".".join(file.relative_to(paths.ROOT).parts[:-1])
         modules = map(module_file, imports(tree, package))
         files += [path for path in dict.fromkeys(modules) if path not in files]
-        tables |= {getattr(paths, node.attr, None) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        named = (getattr(paths, node.attr, None) for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+        tables |= {value for value in named if isinstance(value, Path)}
         texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
         tables |= {file.with_name(text) for text in texts if isinstance(text, str) and text.endswith(".j2")}
     return files + sorted(table for table in tables if isinstance(table, Path) and table.is_file())
