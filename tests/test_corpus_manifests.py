@@ -1,6 +1,7 @@
 """Manifests and the files they promise: every wrong input is named, and nothing half-made stays behind."""
 
 import functools
+import gzip
 import hashlib
 import http.server
 import io
@@ -148,6 +149,13 @@ def tar_with_link():
         archive.addfile(honest.getmember("book-0123/ch/one.md"), io.BytesIO(BOOK["ch/one.md"]))
         archive.addfile(link)
     return hostile.getvalue()
+
+
+def tar_of(size, kind=tarfile.REGTYPE):
+    """Return an archive of which one member says that it has so many bytes."""
+    member = tarfile.TarInfo("book-0123/ch/one.md")
+    member.size, member.type = size, kind
+    return gzip.compress(member.tobuf(tarfile.USTAR_FORMAT) + bytes(10_240))
 
 
 def downloads():
@@ -419,6 +427,9 @@ def test_a_source_without_an_archive_says_where_to_get_it(home):
         (tar(BOOK)[:-30], ValueError, ["damaged", "nothing was kept"]),
         (tar_with_link(), FileNotFoundError, ["ch/two.md is missing", "nothing was kept"]),
         (tar(BOOK)[:60] + b"\xff" * 40 + tar(BOOK)[100:], ValueError, ["damaged", "nothing was kept"]),
+        (tar_of(300_000_000), ValueError, ["unfolds to more than 104,857,600", "ch/one.md' to 300,000,000 of them"]),
+        (tar_of(300_000_000, tarfile.XHDTYPE), ValueError, ["damaged (a header of 300,000,000 bytes, wanted at most"]),
+        (tar_of(300_000_000, tarfile.GNUTYPE_LONGNAME), ValueError, ["damaged (a header of 300,000,000 bytes"]),
         (b"<html>please log in</html>", ValueError, ["damaged", "nothing was kept"]),
         (None, FileNotFoundError, ["cannot be downloaded (HTTPError)", "CARDIOEMBED_MIRROR"]),
     ],
