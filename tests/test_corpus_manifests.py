@@ -214,6 +214,11 @@ def test_a_relative_path_starts_at_the_manifest(home):
         ({"files": "/etc/passwd"}, ["field 'files' is '/etc/passwd'"]),
         ({"archive": "file:///etc/passwd"}, ["field 'archive' is 'file:///etc/passwd'"]),
         ({"name": "other"}, ["field 'name' is 'other'; write 'book'"]),
+        ({"name": "Book!"}, ["field 'name' is 'Book!'; String should match"]),
+        ({"format": "pdf"}, ["field 'format' is 'pdf'; known: beir, cnxml"]),
+        ({"role": "benchmark"}, ["field 'role' is 'benchmark', in sources/ it is 'corpus'"]),
+        ({"cardiology": "m44800.md"}, ["field 'cardiology' is 'm44800.md'; wanted 'all', or a list of its files"]),
+        ({"cardiology": [7]}, ["field 'cardiology' is [7]; wanted 'all', or a list of its files"]),
         ({"expect": {"documents": -1}}, ["field 'expect' is -1"]),
         ({"cardiology": ["ch/on.md"]}, ["'cardiology' names 'ch/on.md'", "did you mean 'ch/one.md'?"]),
         (
@@ -228,6 +233,8 @@ def test_a_wrong_field_is_named_with_its_file_and_the_near_miss(home, fields, wo
     values = yaml.safe_load(file.read_text()) | fields
     file.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}))
     refused(ValueError, lambda: manifests.load("book"), "book.yaml: ", *words)
+    with pytest.raises(ValueError, match=r"^(?!.*PydanticUndefined)"):
+        manifests.load("book")
 
 
 @pytest.mark.parametrize("text", [b"", b"just words", b"name: [unclosed", b"- a\n- list\n", b"title: caf\xe9"])
