@@ -37,13 +37,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedModel, Qwen2Config, Qwen2Model
 from transformers.utils import logging
 
 from cardioembed_lib import encoder
 from cardioembed_lib import models as lib_models
-from cardioembed_study import paths, records
+from cardioembed_study import mappings, paths, records
 from cardioembed_study.corpus import manifests, passages
 
 MODEL = "all-MiniLM-L6-v2"  # ours is this with an adapter; the shapes borrow its tokenizer
@@ -150,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
 
 def candidates(dtypes: Sequence[str], adapter: Path | None) -> tuple[list[Arm], dict[str, str]]:
     """Return what to measure, and for each model left out beforehand the reason; shapes in the first dtype only."""
-    known = yaml.safe_load((paths.MANIFESTS / "models.yaml").read_text(encoding="utf-8"))
+    known = mappings.read(paths.MODELS)
     sizes = {name: lib_models.spec(name, paths.MODELS).parameters for name in known}
     skipped = {
         name: f"more than {MOST_MILLIONS:,} million parameters: minutes a batch, and more memory than a laptop's, on two cores"

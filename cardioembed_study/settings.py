@@ -7,133 +7,211 @@ from __future__ import annotations
 
 import ast
 import itertools
+import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import nbformat
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cardioembed_lib import files
-from cardioembed_study import paths
+from cardioembed_study import mappings, paths
+
+CELLS = 1000  # of a profile's grids
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # of folders and files too: no "..", no "." at the end
+NAMED = "letters, digits, '_', '-' and single '.' between them, at most 100 characters"
+SPLITS = "shares of train, dev and test, each above 0 and together 1"
+
+
+def _like(pattern: str, wanted: str, most: int = 100) -> AfterValidator:
+    """Return the check that a text is of a form, which the message puts into words."""
+
+    def check(text: str) -> str:
+        if len(text) > most or not re.fullmatch(pattern, text):
+            raise ValueError(f"wanted {wanted}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _lies_in(room: str) -> AfterValidator:
+    """Return the check that a manifest lies in no other room than this; one that is nowhere is not yet written."""
+
+    def check(name: str) -> str:
+        rooms = [r for r in ("sources", "benchmarks", "clinical") if (paths.MANIFESTS / r / f"{name}.yaml").exists()]
+        if rooms and room not in rooms:
+            raise ValueError(f"it is a manifest of data_manifests/{rooms[0]}, wanted one of data_manifests/{room}")
+        return name
+
+    return AfterValidator(check)
+
+
+def _each_once(values: list) -> list:
+    if repeated := [value for n, value in enumerate(values) if value in values[:n]]:
+        raise ValueError(f"{repeated[0]!r} stands twice, wanted each once")
+    return values
+
+
+def _whole(shares: list[float]) -> list[float]:
+    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+        raise ValueError(f"wanted {SPLITS}")
+    return shares
+
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Shares = Annotated[list[Fraction], Field(min_length=3, max_length=3)]  # of documents in train, dev, test
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Length = Annotated[int, Field(ge=8, le=131_072)]  # tokens
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy and torch both take
+Name = Annotated[str, _like(NAME, NAMED)]
+NameOrNone = Annotated[str, _like(f"({NAME})?", NAMED)]
+Few = [Field(max_length=1000), AfterValidator(_each_once)]
+Names = Annotated[list[Name], *Few]
+Sources = Annotated[list[Annotated[Name, _lies_in("sources")]], Field(min_length=1), *Few]
+Benchmarks = Annotated[list[Annotated[Name, _lies_in("benchmarks")]], *Few]
+Shares = Annotated[list[Fraction], Field(min_length=3, max_length=3), AfterValidator(_whole)]
 PairKind = Literal["definition", "heading", "adjacent", "question", "temporal"]
 
 
 class Parameters(BaseModel):
     """What every notebook takes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     profile: Name
 
 
 class Corpus(Parameters):
     """Parameters of ``01_corpus``."""
 
-    sources: Annotated[list[Name], Field(min_length=1)]
-    benchmarks: list[Name]
-    near_duplicate: Annotated[float, Field(gt=0, le=1)]
+    sources: Sources
+    benchmarks: Benchmarks
+    near_duplicate: Annotated[
+        float, Field(ge=0.2, le=1)
+    ]  # below, texts of one subject count as one, and LSH misses many
     cardiology_split: Shares
     other_split: Shares
-    seed: int
+    seed: Seed
 
 
 class Notes(Parameters):
     """Parameters of ``01_notes``."""
 
-    source: Annotated[str, Field(pattern=r"^[a-z0-9_]*$")]
-    patients: Annotated[int, Field(ge=0)]
+    source: Annotated[str, _like("[a-z0-9_]*", "small letters, digits and '_'"), _lies_in("clinical")]
+    patients: Annotated[int, Field(ge=0, le=1_000_000)]
     split: Shares
     within_admission: bool
-    notes_per_admission: Count
-    seed: int
+    notes_per_admission: Annotated[int, Field(ge=1, le=1000)]
+    seed: Seed
 
 
 class Train(Parameters):
     """Parameters of ``02_train``."""
 
-    run: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
+    run: NameOrNone
     recipe: Name
-    grid: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
+    grid: NameOrNone
     base: Name
-    pairs: Annotated[list[PairKind], Field(min_length=1)]
-    max_pairs_per_kind: Annotated[int, Field(ge=0)]
-    data_share: Annotated[float, Field(gt=0, le=1)]
+    pairs: Annotated[list[PairKind], Field(min_length=1), *Few]
+    max_pairs_per_kind: Annotated[int, Field(ge=0, le=10**9)]
+    data_share: Annotated[float, Field(ge=0.001, le=1)]
     negatives: Literal["none", "random_distant", "mined"]
     tuning: Literal["lora", "full"]
     lora_rank: Annotated[int, Field(ge=1, le=1024)]
-    lora_alpha: Annotated[float, Field(gt=0)]
+    lora_alpha: Annotated[float, Field(ge=0.001, le=100_000)]
     lora_dropout: Annotated[float, Field(ge=0, lt=1)]
     lora_targets: Literal["all-linear", "attention", "qv"]
     base_bits: Literal[0, 4, 8]
-    batch_size: Annotated[int, Field(ge=2)]
-    epochs: Count
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=2, le=65_536)]
+    epochs: Annotated[int, Field(ge=1, le=1000)]
+    learning_rate: Annotated[float, Field(ge=1e-9, le=1)]
     warmup_fraction: Fraction
-    weight_decay: Annotated[float, Field(ge=0)]
-    clip_norm: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0, le=10)]
+    clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)]
     loss: Literal["infonce", "triplet", "soft_chapter", "himulcon"]
-    temperature: Annotated[float, Field(gt=0, le=10)]
-    margin: Annotated[float, Field(gt=0, le=2)]
+    temperature: Annotated[float, Field(ge=0.001, le=10)]
+    margin: Annotated[float, Field(ge=0.001, le=2)]
     symmetric: bool
     shared_negatives: bool
     mask_groups: bool
     one_of_group: bool
-    keep_weight: Annotated[float, Field(ge=0)]
-    keep_texts: Count
+    keep_weight: Annotated[float, Field(ge=0, le=1e6)]
+    keep_texts: Annotated[int, Field(ge=1, le=65_536)]
     keep_each: Count
-    max_length: Annotated[int, Field(ge=8)]
+    max_length: Length
     precision: Literal["auto", "float32", "bfloat16"]
     gradient_checkpointing: bool
-    token_budget: Annotated[int, Field(ge=64)]
+    token_budget: Annotated[int, Field(ge=64, le=2**24)]
     eval_every: Count
-    patience: Annotated[int, Field(ge=0)]
+    patience: Annotated[int, Field(ge=0, le=1_000_000)]
     checkpoint_every: Count
-    merge_weights: list[Fraction]
-    seed: int
+    merge_weights: Annotated[list[Fraction], *Few]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _fit(self) -> Train:
+        """Refuse what would fail, or be ignored, only once texts and model are loaded."""
+        loss, taken, bits = f"loss {self.loss!r}", self.negatives, self.base_bits
+        labelled = self.loss in ("soft_chapter", "himulcon")
+        for wrong, why in (
+            ("temporal" in self.pairs and len(self.pairs) > 1, f"pairs is {self.pairs}; wanted 'temporal' by itself"),
+            (
+                self.loss == "triplet" and taken == "none",
+                f"{loss} wants negatives 'random_distant' or 'mined', found 'none'",
+            ),
+            (labelled and self.pairs != ["temporal"], f"{loss} wants pairs ['temporal'], found {self.pairs}"),
+            (labelled and taken != "none", f"{loss} wants negatives 'none', found {taken!r}"),
+            (self.tuning == "full" and bits, f"tuning 'full' wants base_bits 0, found {bits}; or choose tuning 'lora'"),
+        ):
+            if wrong:
+                raise ValueError(why)
+        return self
 
 
 class Retrieval(Parameters):
     """Parameters of ``03_retrieval``."""
 
     base: Name
-    runs: list[Name]
-    benchmarks: list[Name]
+    runs: Names
+    benchmarks: Benchmarks
     merge_weight: Fraction
-    seed: int
+    seed: Seed
 
 
 class Mteb(Parameters):
     """Parameters of ``04_mteb``."""
 
     base: Name
-    runs: list[Name]
+    runs: Names
     merge_weight: Fraction
-    tasks: Annotated[list[Name], Field(min_length=1)]
-    largest: Annotated[int, Field(ge=0)]
-    curve: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
-    seed: int
+    tasks: Annotated[list[Name], Field(min_length=1), *Few]
+    largest: Annotated[int, Field(ge=0, le=10**9)]
+    curve: NameOrNone
+    seed: Seed
 
 
 class Mimic(Parameters):
     """Parameters of ``05_mimic``."""
 
     base: Name
-    textbook: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")]
-    runs: list[Name]
-    models: list[Name]
-    service: Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
-    service_model: Annotated[str, Field(pattern=r"^[\w.-]*$")]
-    service_key: Annotated[str, Field(pattern=r"^\w*$")]
-    max_length: Annotated[int, Field(ge=8)]
-    codes: Count
-    sampled: Annotated[int, Field(ge=10)]
-    draws: Annotated[int, Field(ge=10)]
-    seed: int
+    textbook: NameOrNone
+    runs: Names
+    models: Names
+    service: Annotated[str, _like(r"(https?://\S+)?", "an address, http://… or https://…", 2000)]
+    service_model: Annotated[str, _like(r"[\w.-]*", "letters, digits, '.', '_' and '-'")]
+    service_key: Annotated[str, _like(r"\w*", "the name of an environment variable")]
+    max_length: Length
+    codes: Annotated[int, Field(ge=1, le=20_000)]
+    sampled: Annotated[int, Field(ge=10, le=1_000_000)]
+    draws: Annotated[int, Field(ge=10, le=100_000)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _fit(self) -> Mimic:
+        if bool(self.service) != bool(self.service_model):
+            raise ValueError(
+                f"service is {self.service!r}, service_model {self.service_model!r}; wanted both or neither"
+            )
+        return self
 
     @property
     def encoders(self) -> list[str]:
@@ -216,55 +294,91 @@ def profile(name: str) -> Profile:
 
     Raises:
         FileNotFoundError: if ``profiles/<name>.yaml`` does not exist.
-        ValueError: for an unknown notebook or parameter, or a value of the wrong type or range.
+        ValueError: for what is no YAML mapping, an unknown notebook, parameter, run or benchmark, a value of the wrong type or
+            range, or too large a grid.
     """
-    path = paths.PROFILES / f"{name}.yaml"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no profile {name!r}: {files.near_miss(name, [p.stem for p in paths.PROFILES.glob('*.yaml')])}"
-        )
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    kernel = content.pop("kernel", "python3")
-    kernels = {"default": kernel} if isinstance(kernel, str) else kernel
-    grids = content.pop("grids", None) or {}
-    unknown = [stem for stem in content if stem not in NOTEBOOKS]
-    if unknown:
-        raise ValueError(f"{path.name}: {unknown[0]!r} is no notebook; {files.near_miss(unknown[0], NOTEBOOKS)}")
-    runs, grid = content.pop("02_train", None) or {}, cells(path.name, grids)
-    runs |= grid
-    notebooks = {stem: {"profile": name, **(content.get(stem) or {})} for stem in NOTEBOOKS if stem != "02_train"}
-    runs = {run: {"profile": name, "run": run, **(given or {})} for run, given in runs.items()}
-    for stem, given in [*notebooks.items(), *(("02_train", given) for given in runs.values())]:
-        try:
-            check(stem, given)
-        except ValueError as error:
-            raise ValueError(f"{path.name}: {error}") from None
+    known = {path.stem: path for path in paths.PROFILES.glob("*.yaml")}
+    if name not in known:
+        raise FileNotFoundError(f"no profile {name!r}: {files.near_miss(name, known)}")
+    content = mappings.read(known[name])
+    try:
+        return _profile(name, content)
+    except ValueError as error:
+        raise ValueError(f"{name}.yaml: {error}") from None
+
+
+def _profile(name: str, content: dict[str, Any]) -> Profile:
+    kernel, grids = content.pop("kernel", "python3"), _section("grids", content.pop("grids", None))
+    kernels = {"default": kernel} if isinstance(kernel, str) else _section("kernel", kernel)
+    for stem in map(str, [*content, *(kernels.keys() - {"default"})]):
+        if stem not in NOTEBOOKS:
+            raise ValueError(f"{stem!r} is no notebook; {files.near_miss(stem, NOTEBOOKS)}")
+    if not all(isinstance(named, str) for named in kernels.values()):
+        raise ValueError(f"kernel is {kernel!r:.100}; wanted the names of Jupyter kernels")
+    own = {stem: defaults(stem) for stem in NOTEBOOKS}
+    notebooks = {stem: {"profile": name, **_section(stem, content.get(stem), "profile")} for stem in NOTEBOOKS}
+    del notebooks["02_train"]
+    named, grid = _section("02_train", content.get("02_train")), cells(grids)
+    if both := sorted(named.keys() & grid.keys()):
+        raise ValueError(f"run {both[0]!r} is in 02_train and a cell of a grid; rename one")
+    runs = {run: _section(f"02_train: {run}", given, "profile", "run", "grid") for run, given in named.items()}
+    runs = {run: {"profile": name, "run": run, **given} for run, given in (runs | grid).items()}
+    for given in runs.values():
+        _validate("02_train", {**own["02_train"], **given})
+    checked = {stem: _validate(stem, {**own[stem], **given}) for stem, given in notebooks.items()}
+    for stem, p in checked.items():
+        for run in [*getattr(p, "runs", []), getattr(p, "curve", ""), getattr(p, "textbook", "")]:
+            if run and run not in runs:
+                raise ValueError(f"{stem}: 02_train has no run {run!r}; {files.near_miss(run, runs)}")
+    made = checked["01_corpus"].benchmarks
+    for asked in checked["03_retrieval"].benchmarks:
+        if asked not in made:
+            raise ValueError(f"03_retrieval: 01_corpus has no benchmark {asked!r}; {files.near_miss(asked, made)}")
     return Profile(name=name, kernel=kernels, notebooks=notebooks, runs=runs, grid=tuple(grid))
 
 
-def cells(file: str, grids: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _section(where: str, given: Any, *taken: str) -> dict[str, Any]:
+    """Return a part of a profile, empty where nothing stands; it may not set what the profile itself says."""
+    if not isinstance(given, dict | None):
+        raise ValueError(f"{where} is {given!r:.100}; wanted a mapping, lines of `name: value`")
+    for parameter in taken:
+        if parameter in (given or {}):
+            raise ValueError(f"{where} sets {parameter!r}, which follows from where it stands; take it out")
+    return given or {}
+
+
+def cells(grids: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return a run for each combination of what a grid varies, named by its values.
 
     Args:
-        file: the profile's name, for messages.
         grids: by name, ``vary`` (parameter to list of values) and ``fixed`` (parameter to value).
 
     Raises:
-        ValueError: if a grid has other fields, or varies something that is not a list.
+        ValueError: if a grid has other fields, varies something that is not a list of different values, or they have more
+            than ``CELLS`` cells.
 
-    >>> cells("p", {"g": {"vary": {"lora_rank": [8, 16], "seed": [1]}}})
+    >>> cells({"g": {"vary": {"lora_rank": [8, 16], "seed": [1]}}})
     {'g-8-1': {'lora_rank': 8, 'seed': 1, 'grid': 'g'}, 'g-16-1': {'lora_rank': 16, 'seed': 1, 'grid': 'g'}}
     """
     found = {}
     for name, grid in grids.items():
-        vary = grid.get("vary") if isinstance(grid, Mapping) else None
-        if not vary or set(grid) - {"vary", "fixed"} or not all(isinstance(v, list) for v in vary.values()):
+        vary = grid.get("vary") if isinstance(grid, dict) else None
+        lists = isinstance(vary, dict) and vary and all(isinstance(values, list) and values for values in vary.values())
+        if not lists or set(grid) - {"vary", "fixed"}:
             raise ValueError(
-                f"{file}: grid {name!r} needs `vary` (parameter: [values]) and may have `fixed`; found {grid}"
+                f"grid {name!r} needs `vary` (parameter: [values]) and may have `fixed`; found {grid!r:.100}"
             )
+        if (n_cells := len(found) + math.prod(map(len, vary.values()))) > CELLS:
+            raise ValueError(f"grid {name!r} makes it {n_cells:,} cells, wanted at most {CELLS:,}; vary less")
+        for parameter, values in _section(f"grid {name}", vary, "profile", "run", "grid").items():
+            try:
+                _each_once(values)
+            except ValueError as error:
+                raise ValueError(f"grid {name!r} varies {parameter}: {error}") from None
+        fixed = _section(f"grid {name}", grid.get("fixed"), "profile", "run", "grid")
         for values in itertools.product(*vary.values()):
             run = "-".join(map(str, (name, *values)))
-            found[run] = {**(grid.get("fixed") or {}), **dict(zip(vary, values, strict=True)), "grid": name}
+            found[run] = {**fixed, **dict(zip(vary, values, strict=True)), "grid": name}
     return found
 
 
@@ -273,16 +387,22 @@ def _validate(stem: str, values: dict[str, Any]) -> Parameters:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(stem, problem) for problem in error.errors())) from None
+        raise ValueError("; ".join(_explain(stem, problem) for problem in error.errors()[:5])) from None
 
 
 def _explain(stem: str, problem: Mapping[str, Any]) -> str:
-    name = str(problem["loc"][0])
+    said = problem["msg"].removeprefix("Value error, ")
+    said = f"{said[0].lower()}{said[1:]}"
+    if not problem["loc"]:
+        return f"{stem}: {said}"
+    name, found = str(problem["loc"][0]), problem["input"]
     if problem["type"] == "extra_forbidden":
         return f"{stem} has no parameter {name!r}; {files.near_miss(name, NOTEBOOKS[stem].model_fields)}"
     if problem["type"] == "missing":
         return f"{stem} was not given {name!r}; it stands in the notebook's cell tagged 'parameters'"
-    return f"{stem}: {name} is {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    if problem["type"] == "list_type" and isinstance(found, str):
+        said += f', to papermill as -y "{name}: [{re.sub("[^A-Za-z0-9._, -]", "", found[:100])}]"'
+    return f"{stem}: {name} is {found!r:.100}; {said}"
 
 
 def _assignments(source: str) -> list[tuple[str, ast.expr]]:

@@ -1,6 +1,7 @@
 """Manifests and the files they promise: every wrong input is named, and nothing half-made stays behind."""
 
 import functools
+import gzip
 import hashlib
 import http.server
 import io
@@ -150,6 +151,13 @@ def tar_with_link():
     return hostile.getvalue()
 
 
+def tar_of(size, kind=tarfile.REGTYPE):
+    """Return an archive of which one member says that it has so many bytes."""
+    member = tarfile.TarInfo("book-0123/ch/one.md")
+    member.size, member.type = size, kind
+    return gzip.compress(member.tobuf(tarfile.USTAR_FORMAT) + bytes(10_240))
+
+
 def downloads():
     """What lies in the download folder, except the lock."""
     folder = paths.downloads()
@@ -206,6 +214,11 @@ def test_a_relative_path_starts_at_the_manifest(home):
         ({"files": "/etc/passwd"}, ["field 'files' is '/etc/passwd'"]),
         ({"archive": "file:///etc/passwd"}, ["field 'archive' is 'file:///etc/passwd'"]),
         ({"name": "other"}, ["field 'name' is 'other'; write 'book'"]),
+        ({"name": "Book!"}, ["field 'name' is 'Book!'; String should match"]),
+        ({"format": "pdf"}, ["field 'format' is 'pdf'; known: beir, cnxml"]),
+        ({"role": "benchmark"}, ["field 'role' is 'benchmark', in sources/ it is 'corpus'"]),
+        ({"cardiology": "m44800.md"}, ["field 'cardiology' is 'm44800.md'; wanted 'all', or a list of its files"]),
+        ({"cardiology": [7]}, ["field 'cardiology' is [7]; wanted 'all', or a list of its files"]),
         ({"expect": {"documents": -1}}, ["field 'expect' is -1"]),
         ({"cardiology": ["ch/on.md"]}, ["'cardiology' names 'ch/on.md'", "did you mean 'ch/one.md'?"]),
         (
@@ -220,6 +233,8 @@ def test_a_wrong_field_is_named_with_its_file_and_the_near_miss(home, fields, wo
     values = yaml.safe_load(file.read_text()) | fields
     file.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}))
     refused(ValueError, lambda: manifests.load("book"), "book.yaml: ", *words)
+    with pytest.raises(ValueError, match=r"^(?!.*PydanticUndefined)"):
+        manifests.load("book")
 
 
 @pytest.mark.parametrize("text", [b"", b"just words", b"name: [unclosed", b"- a\n- list\n", b"title: caf\xe9"])
@@ -419,6 +434,9 @@ def test_a_source_without_an_archive_says_where_to_get_it(home):
         (tar(BOOK)[:-30], ValueError, ["damaged", "nothing was kept"]),
         (tar_with_link(), FileNotFoundError, ["ch/two.md is missing", "nothing was kept"]),
         (tar(BOOK)[:60] + b"\xff" * 40 + tar(BOOK)[100:], ValueError, ["damaged", "nothing was kept"]),
+        (tar_of(300_000_000), ValueError, ["unfolds to more than 104,857,600", "ch/one.md' to 300,000,000 of them"]),
+        (tar_of(300_000_000, tarfile.XHDTYPE), ValueError, ["damaged (a header of 300,000,000 bytes, wanted at most"]),
+        (tar_of(300_000_000, tarfile.GNUTYPE_LONGNAME), ValueError, ["damaged (a header of 300,000,000 bytes"]),
         (b"<html>please log in</html>", ValueError, ["damaged", "nothing was kept"]),
         (None, FileNotFoundError, ["cannot be downloaded (HTTPError)", "CARDIOEMBED_MIRROR"]),
     ],

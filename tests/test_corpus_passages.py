@@ -91,6 +91,14 @@ def test_a_missing_document_is_named_with_the_next_step(tmp_path, monkeypatch):
         corpus_passages.prepare(source(), tmp_path)
 
 
+def test_a_document_that_is_too_large_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "documents", lambda source: ["line.md"])
+    with (tmp_path / "line.md").open("wb") as file:
+        file.truncate(200_000_000)  # one line of zeros, which take no place on the disk
+    with pytest.raises(ValueError, match=r"line\.md has 200,000,000 bytes, wanted at most 33,554,432; divide it"):
+        corpus_passages.prepare(source(), tmp_path)
+
+
 def test_the_first_of_exact_repeats_is_kept_whatever_its_case_and_spaces(prepared):
     kept, counts = corpus_passages.deduplicate(prepared[0])
     assert counts == {"exact_duplicates": 1, "near_duplicates": 0, "kept": 5}

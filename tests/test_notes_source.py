@@ -188,6 +188,12 @@ def test_a_damaged_file_is_named_and_its_text_is_not_shown(tmp_path, monkeypatch
     refused(lambda: read(put(tmp_path, rows)), "NOTEEVENTS (NOTEEVENTS.csv) ", *words)
 
 
+@pytest.mark.parametrize("name", ["NOTEEVENTS.csv", "NOTEEVENTS.csv.gz"])
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, name):
+    put(tmp_path, "", "a" * 3_000_000, name)
+    refused(lambda: read(tmp_path), f"NOTEEVENTS ({name}) has no end of a line within its first 65,536 characters")
+
+
 @pytest.mark.parametrize(
     "harm", [lambda z: z[:-200], lambda z: z[:900] + b"\xff" * 60 + z[960:], lambda z: b"text" + z]
 )

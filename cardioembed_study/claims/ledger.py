@@ -6,11 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cardioembed_lib import files
-from cardioembed_study import paths
+from cardioembed_study import mappings, paths
 from cardioembed_study.claims import evidence
 
 FOLDER = paths.MANIFESTS / "claims"
@@ -119,7 +118,7 @@ def sources(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
 
 
 def _read(path: Path) -> _File:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = mappings.read(path)
     try:
         return _File.model_validate(content)
     except ValidationError as error:

@@ -12,6 +12,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pooch
 import requests
@@ -20,6 +21,8 @@ from filelock import FileLock
 from cardioembed_lib import files
 
 SAFE_PATH = r"(?!/)(?!(.*/)?\.{0,2}(/|\Z))[^\\:\x00-\x1f]+"  # relative, without "..", ".", empty steps or drives
+UNFOLDED = 100  # times its own size is what an archive may unfold to; one of texts unfolds to 5 to 20
+SMALL = 2**20  # bytes: an archive counts as no smaller, and no header of a member has more
 
 
 def read_sums(file: Path) -> dict[str, str]:
@@ -76,7 +79,7 @@ def install(url: str, target: Path, wanted: Mapping[str, str | None], advice: st
 
     Raises:
         FileNotFoundError: the address cannot be reached, or the archive lacks a file.
-        ValueError: the archive is damaged, or a file has another SHA-256.
+        ValueError: the archive is damaged, unfolds to more than ``UNFOLDED`` times its size, or a file has another SHA-256.
         OSError: the files cannot be written, for example because the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,11 +114,29 @@ def _download(url: str, file: Path, advice: str) -> None:
 def _extract(archive: Path, folder: Path, wanted: Mapping[str, str | None]) -> None:
     """Write the wanted regular files without their top folder; every other member is left alone."""
     folder.mkdir()
+    size = archive.stat().st_size
+    limit = left = UNFOLDED * max(size, SMALL)
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, tarinfo=_Header) as tar:
             for member in tar:
+                if (left := left - abs(member.size)) < 0:
+                    raise ValueError(
+                        f"the downloaded archive has {size:,} bytes and unfolds to more than {limit:,}, {member.name!r:.100} to "
+                        f"{member.size:,} of them; nothing was kept, ask whoever offers it"
+                    )
                 path = member.name.partition("/")[2]
                 if path in wanted and member.isreg():
                     tar.extract(member.replace(name=path, deep=False), folder, filter="data")
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"the downloaded archive is damaged ({error}); nothing was kept, fetch again") from error
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header; the kinds that tarfile reads into memory whole, for long names and pax fields, may not be large."""
+
+    @classmethod
+    def frombuf(cls, *block: Any) -> _Header:
+        header = super().frombuf(*block)
+        if header.type in b"xgXLK" and header.size > SMALL:
+            raise tarfile.HeaderError(f"a header of {header.size:,} bytes, wanted at most {SMALL:,}")
+        return header

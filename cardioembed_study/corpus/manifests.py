@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cardioembed_lib import files
-from cardioembed_study import paths
+from cardioembed_study import mappings, paths
 from cardioembed_study.corpus import archives
 
-ROOMS = ("sources", "benchmarks", "clinical")
+ROOMS = {"sources": "corpus", "benchmarks": "benchmark", "clinical": "clinical"}  # folder to role
 TABLES = ("ADMISSIONS", "DIAGNOSES_ICD", "D_ICD_DIAGNOSES", "NOTEEVENTS", "PATIENTS")  # of MIMIC-III, what is read
 PATTERNS = {
     **{"cnxml": ("index.cnxml",), "markdown": ("*.md",), "text": ("*.txt",), "medquad": ("*.xml",)},
@@ -188,13 +187,15 @@ def _parse(name: str) -> Source:
     if name not in names():
         raise KeyError(f"no manifest {name!r}; {files.near_miss(name, names())}")
     try:
-        source = Source.model_validate(yaml.safe_load(names()[name].read_bytes()))
+        source = Source.model_validate(mappings.read(names()[name]))
     except ValidationError as error:
         raise ValueError(f"{name}.yaml: {_reworded(error)}; data_manifests/README.md explains the fields") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name}.yaml is not valid YAML, correct it there: {error}") from None
     if source.name != name:
         raise ValueError(f"{name}.yaml: field 'name' is {source.name!r}; write {name!r}, as the file is called")
+    if source.role != (role := ROOMS[room := names()[name].parent.name]):
+        raise ValueError(
+            f"{name}.yaml: field 'role' is {source.role!r}, in {room}/ it is {role!r}; move the file or correct it"
+        )
     return source
 
 
@@ -202,6 +203,8 @@ def _reworded(error: ValidationError) -> str:
     """Return pydantic's complaints as one sentence, one a field, each with the nearest field or value."""
     complaints: dict[str, str] = {}
     for item in error.errors():
+        if item["type"] == "default_factory_not_called":  # of a default that is made of a wrong field
+            continue
         field, message = str(item["loc"][0]) if item["loc"] else "", item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = f"unknown field {field!r}; {files.near_miss(field, Source.model_fields)}"
@@ -210,7 +213,8 @@ def _reworded(error: ValidationError) -> str:
         elif field:
             known = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
             wanted = files.near_miss(str(item["input"]), known) if known else message
-            message = f"field {field!r} is {item['input']!r}; {wanted}"
+            wanted = "wanted 'all', or a list of its files such as [ch/one.md]" if field == "cardiology" else wanted
+            message = f"field {field!r} is {item['input']!r:.100}; {wanted}"
         complaints.setdefault(field, message)
     return "; ".join(complaints.values())
 

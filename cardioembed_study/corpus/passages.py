@@ -75,11 +75,16 @@ def document_name(path: str) -> str:
 
 
 def _document(source: manifests.Source, folder: Path, path: str, counts: Counter[str]) -> Iterator[tuple]:
-    if not (folder / path).is_file():
-        raise FileNotFoundError(f"{folder / path} is missing; manifest {source.name} lists it: fetch the source again")
+    file = folder / path
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; manifest {source.name} lists it: fetch the source again")
+    if (size := file.stat().st_size) > readers.LARGEST:
+        raise ValueError(
+            f"{file} has {size:,} bytes, wanted at most {readers.LARGEST:,}; divide it, one file a chapter"
+        )
     topic = "cardiology" if source.cardiology == "all" or path in source.cardiology else "other"
     name = document_name(path)
-    blocks = readers.read((folder / path).read_bytes(), source.format, path)
+    blocks = readers.read(file.read_bytes(), source.format, path)
     counts["documents"] += 1
     counts.update(f"blocks_{block.kind}" for block in blocks)
     passages = ((block, kind, terms, text) for block in blocks for kind, terms, text in _passages(block))

@@ -12,6 +12,10 @@ from lxml import etree
 from cardioembed_study.corpus import cnxml, markdown
 from cardioembed_study.corpus.blocks import Block, tidy
 
+LARGEST = (
+    32 * 2**20
+)  # bytes of one file: more than the longest textbook has; it takes up to 2 minutes and 1 GB of memory
+
 
 def read(data: bytes, format: str, name: str) -> list[Block]:
     r"""Return the blocks of one document in reading order.

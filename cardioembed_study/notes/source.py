@@ -50,6 +50,7 @@ WANTED = {
     "code": "an ICD-9-CM code such as 42731",
 }
 BLOCK = 8 * 2**20  # bytes read at once, and more than any one row has
+HEADER = 2**16  # characters, more than the header has
 REMEDY = "take the original file of MIMIC-III v1.4"
 
 
@@ -161,9 +162,12 @@ def _header(table: Table) -> list[str]:
     opened = gzip.open if table.zipped else open
     try:
         with opened(table.file, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
-            return next(csv.reader(stream), [])
+            line = stream.readline(HEADER)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{table} is damaged: it is no whole gzip archive; {REMEDY}") from error
+    if len(line) == HEADER:
+        raise ValueError(f"{table} has no end of a line within its first {HEADER:,} characters, the header; {REMEDY}")
+    return next(csv.reader([line]), [])
 
 
 def _reader(stream: _Counted, table: Table) -> Iterator[pa.RecordBatch]:

@@ -11,10 +11,9 @@ from functools import cache
 from random import Random
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from cardioembed_study import paths
+from cardioembed_study import mappings, paths
 from cardioembed_study.notes import icd9
 
 SIGNS = ("circulatory", "respiratory", "infection_renal", "others")  # the files of signs by code
@@ -64,9 +63,9 @@ class Author:
 
 
 @cache
-def bank(name: str) -> Any:
+def bank(name: str) -> dict[str, Any]:
     """Return a file as it stands: ``common``, ``words``, ``chapters``, ``events``, ``styles``, or one of ``SIGNS``."""
-    return yaml.safe_load((paths.MANIFESTS / "clinical" / "notes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return mappings.read(paths.MANIFESTS / "clinical" / "notes" / f"{name}.yaml")
 
 
 @cache
