@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
-import yaml
 from numpy.typing import ArrayLike
 from pydantic import (
     AfterValidator,
@@ -27,7 +26,7 @@ from pydantic import (
     create_model,
 )
 
-from cardioembed_study import paths, settings
+from cardioembed_study import mappings, paths, settings
 
 FEW, STEP, DIGITS = 11, 20, 3
 HIDDEN = f"<{FEW}"
@@ -160,7 +159,7 @@ def _names(profile: str, notebook: str, params: Mapping[str, Any]) -> set[str]:
 def _listed() -> set[str]:
     """Return the models' names, and the texts of clinical manifests."""
     files = [*(paths.MANIFESTS / "clinical").glob("*.yaml"), paths.MODELS]
-    *manifests, models = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+    *manifests, models = map(mappings.read, files)
     return {*_texts(manifests), *models, "bm25"}
 
 

@@ -287,7 +287,17 @@ def test_sources_are_the_notebook_and_what_it_imports_also_indirectly(project):
     toy_tree.write_notebook(project, "03_retrieval", "from cardioembed_study import lexical as s, records")
     assert {path.name for path in executed.sources("03_retrieval")} == {
         "03_retrieval.ipynb",
-        *("__init__.py", "files.py", "lexical.py", "paths.py", "records.py"),
+        *(
+            "__init__.py",
+            "clinical.py",
+            "files.py",
+            "lexical.py",
+            "mappings.py",
+            "models.yaml",
+            "paths.py",
+            "records.py",
+            "settings.py",
+        ),
     }
     toy_tree.write_notebook(project, "02_train", "from cardioembed_lib import models, training\npaths.MODELS")
     found = {path.name for path in executed.sources("02_train")}
