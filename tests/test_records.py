@@ -177,6 +177,36 @@ def test_what_is_no_record_is_refused(tmp_path, text, message):
         records.read(tmp_path / "x.json")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0.5", "0.6", "was changed after it was written"),
+        ('"run"', '"not run"', "was changed after it was written"),
+        ("0.5", '"0.5"', "was changed after it was written"),
+        ("0.5", "NaN", "NaN is no number"),
+        ("0.5", "Infinity", "Infinity is no number"),
+        ("0.5", "0.5, \"mrr\": 0.9", "a key stands twice"),
+        ('"digest"', '"digested"', "has no digest, as records of before"),
+        ("}", "", "is not JSON"),
+        ('{"', "\0", "is not JSON"),
+    ],
+)
+def test_a_record_is_read_only_as_it_was_written(tmp_path, old, new, message):
+    whole = dict.fromkeys(("counts", "inputs", "params"), {}) | {"metrics": {"mrr": 0.5}, "status": "run"}
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(records.signed(whole)))
+    assert records.read(file)["metrics"] == {"mrr": 0.5}
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        records.read(file)
+
+
+def test_a_metric_is_no_text(write, tmp_path):
+    with pytest.raises(ValueError, match=r"metrics.retrieval.0 is a text; a metric is a number"):
+        write("retrieval.m.json", metrics={"retrieval": ["0.5"]}, params={"profile": "p"})
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_missing_record_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="run the notebook that writes it"):
         records.read(tmp_path / "x.json")

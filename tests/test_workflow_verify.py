@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cardioembed_study import paths
+from cardioembed_study import paths, records
 from cardioembed_study.workflow import verify
 
 
@@ -14,7 +14,7 @@ def folder(tmp_path, name, content):
     place = tmp_path / name
     place.mkdir()
     for stem, record in content.items():
-        (place / f"{stem}.json").write_text(json.dumps(record))
+        (place / f"{stem}.json").write_text(json.dumps(records.signed(record)))
     return place
 
 
