@@ -180,6 +180,10 @@ def test_a_number_that_is_not_made_of_its_patients_is_no_count(room):
     assert type(Count(MANY) - Count(FEW)) is int  # so a difference of two counts is none
 
 
+def of_codes(given):
+    return given["metrics"]["auroc"]["rows"]["per_code"]
+
+
 PLACES = {  # where a piece is put into what a notebook gives
     "a metric": lambda m, x: (m["metrics"]["recall"]["unseen"]["corrected"], "recall_at_1", x),
     "a difference": lambda m, x: (m["metrics"]["silhouette"]["delta"], "low", x),
@@ -187,7 +191,8 @@ PLACES = {  # where a piece is put into what a notebook gives
     "a count": lambda m, x: (m["counts"]["unseen"], "queries", x),
     "classes": lambda m, x: (m["metrics"]["silhouette"]["chapter"], "classes", x),
     "a metric's name": lambda m, x: (m["metrics"], str(x), 0.5),
-    "a code's name": lambda m, x: (m["metrics"]["auroc"]["rows"]["per_code"], str(x), {"auroc": 0.5}),
+    "a code's name": lambda m, x: (of_codes(m), str(x), of_codes(m)["401.9"]),
+    "a code's score": lambda m, x: (of_codes(m), "427.31", of_codes(m)["401.9"] | {"auroc": x}),
     "a group's name": lambda m, x: (m["counts"], str(x), m["counts"]["unseen"]),
     "a count's name": lambda m, x: (m["counts"]["unseen"], str(x), Count(MANY)),
     "a further metric": lambda m, x: (m["metrics"], "note", x),

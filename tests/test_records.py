@@ -185,7 +185,7 @@ def test_what_is_no_record_is_refused(tmp_path, text, message):
         ("0.5", '"0.5"', "was changed after it was written"),
         ("0.5", "NaN", "NaN is no number"),
         ("0.5", "Infinity", "Infinity is no number"),
-        ("0.5", "0.5, \"mrr\": 0.9", "a key stands twice"),
+        ("0.5", '0.5, "mrr": 0.9', "a key stands twice"),
         ('"digest"', '"digested"', "has no digest, as records of before"),
         ("}", "", "is not JSON"),
         ('{"', "\0", "is not JSON"),
