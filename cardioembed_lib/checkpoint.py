@@ -130,11 +130,11 @@ class State:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"adapter/{name}"])
-                keys = [k for k in tensors if k.startswith("optimiser/") and k.endswith(f"/{name}")]
-                kept = {k.split("/")[1]: tensors[k] for k in keys}
-                if kept:
-                    device = parameter.device
-                    self.optimiser.state[parameter] = {k: v if k == "step" else v.to(device) for k, v in kept.items()}
+                keys = [k.split("/")[1] for k in tensors if k.startswith("optimiser/") and k.endswith(f"/{name}")]
+                kept = {
+                    k: tensors[f"optimiser/{k}/{name}"].to("cpu" if k == "step" else parameter.device) for k in keys
+                }
+                self.optimiser.state.update({parameter: kept} if kept else {})
         self.best = {n: tensors[f"best/{n}"].to(p.device) for n, p in self.parameters.items() if f"best/{n}" in tensors}
 
 
