@@ -16,7 +16,9 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Give a file beside ``path`` to write; it takes the place of ``path``, flushed to disk, when the block ends well.
 
-    A failure or a kill leaves what was there before; two writers never share the file aside.
+    A failure or a kill leaves what was there before; two writers never share the file aside. Parquet, which can be read as
+    other content when a bit has flipped, first gets its hash beside it, ``<name>.sha256``; after a kill between the two
+    ``verify`` refuses it.
 
     Args:
         path: its folder is made.
@@ -27,6 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield aside
         with aside.open("rb") as file:
             os.fsync(file.fileno())
+        if path.suffix == ".parquet":
+            write(path.with_name(f"{path.name}.sha256"), f"{sha256(aside)}  {path.name}\n")
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
