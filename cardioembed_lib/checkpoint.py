@@ -78,10 +78,11 @@ class State:
         for name, parameter in self.parameters.items():
             tensors |= {f"optimiser/{key}/{name}": value for key, value in self.optimiser.state[parameter].items()}
         names = ("step", "stopped", "best_score", "best_step", "history")
-        position = json.dumps({name: getattr(self, name) for name in names} | {"plan": self.identity})
+        position = {name: getattr(self, name) for name in names} | {"plan": self.identity}
         tensors = {k: v.contiguous().cpu() for k, v in tensors.items()}
+        position["sha256"] = _digest(tensors, position)
         with files.replacing(self.path) as aside:
-            save_file(tensors, aside, {"position": position, "sha256": _digest(tensors, position)})
+            save_file(tensors, aside, {"position": json.dumps(position)})
         self._write_history()
 
     def resume(self) -> None:
@@ -117,14 +118,14 @@ class State:
         """Return position and tensors as ``save`` wrote them."""
         try:
             with safe_open(self.path, "pt") as file:
-                kept = file.metadata() or {}
+                position = json.loads((file.metadata() or {}).get("position", "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            problem = "does not hold what was written" if "sha256" in kept else "has no sha256 of its content"
-        except (SafetensorError, OSError) as error:
-            kept, tensors, problem = {}, {}, f"cannot be read ({type(error).__name__})"
-        if kept.get("sha256") != _digest(tensors, kept.get("position", "")):
+            problem = "does not hold what was written" if "sha256" in position else "has no sha256 of its content"
+        except (SafetensorError, OSError, ValueError) as error:
+            position, tensors, problem = {}, {}, f"cannot be read ({type(error).__name__})"
+        if position.pop("sha256", None) != _digest(tensors, position):
             raise ValueError(f"{self.path} {problem}; delete the folder {self.path.parent.name}/ to start anew")
-        return json.loads(kept["position"]), tensors
+        return position, tensors
 
     def _fill(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
@@ -138,8 +139,8 @@ class State:
         self.best = {n: tensors[f"best/{n}"].to(p.device) for n, p in self.parameters.items() if f"best/{n}" in tensors}
 
 
-def _digest(tensors: Mapping[str, Tensor], position: str) -> str:
-    digest = hashlib.sha256(position.encode())
+def _digest(tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(position).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy())

@@ -1,11 +1,19 @@
-"""What is read is what was written: Parquet files with a hash beside them."""
+"""What is read is what was written: Parquet files with a hash beside them, and every way out when the disk is full."""
 
+import contextlib
+import resource
+
+import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 import pytest
+import tiny
+import torch
+from safetensors import SafetensorError
 
-from cardioembed_lib import files
-from cardioembed_study import paths
+from cardioembed_lib import checkpoint, export, files
+from cardioembed_study import embeddings, paths, records, runs, settings, show
+from cardioembed_study.claims import page
 from cardioembed_study.corpus import pairs
 
 PAIRS = pl.DataFrame(
@@ -97,3 +105,109 @@ def test_a_failure_leaves_the_earlier_file_and_its_hash(tmp_path, monkeypatch):
         patch.setattr(files, "sha256", lambda _: (_ for _ in ()).throw(OSError("no space left on device")))
         written(file, PAIRS[:9])
     assert pl.read_parquet(paths.need(file, "01_corpus")).equals(PAIRS) and len(list(tmp_path.iterdir())) == 2
+
+
+# ---- a full disk
+
+
+def a_table(n):
+    show.write_table("p", "t", [{"model": "base", "MRR": n / 7}])
+
+
+def sections(n):
+    show.write_sections(
+        "p", "s", {"first": [{"model": "base", "MRR": n / 7}], "second": [{"model": "tuned", "MRR": n / 3}]}
+    )
+
+
+def a_figure(n):
+    with show.canvas() as (fig, ax):
+        ax.plot([0, n], [1, 2])
+    show.save("p", "f", fig, pl.DataFrame({"x": [0, n]}))
+    plt.close(fig)
+
+
+def claims(n):
+    claim = page.ledger.load()
+    judged = [page.verdicts.Verdict(key, "not run", "", f"because of {n}", "") for key in claim]
+    page.write("p", claim, judged, [])
+
+
+def a_record(n):
+    records.write(records.path("p", "m", "base"), metrics={"mrr": n / 7}, counts={}, inputs=[], params={}, device="cpu")
+
+
+def a_parquet_file(n):
+    written(paths.pairs("p", "definition"), PAIRS[: 20 * n])
+
+
+def vectors(n):
+    embeddings.keep(paths.artifacts("p") / "embeddings" / "x.safetensors", np.full((4, 8), n, dtype=np.float32))
+
+
+def a_checkpoint(n):
+    found = tiny.encoder()
+    optimiser = torch.optim.AdamW([p for p in found.model.parameters() if p.requires_grad])
+    state = checkpoint.State(found.model, optimiser, {}, paths.run("p", "one"))
+    state.step, state.history = n, [{"step": n, "loss": 1.0}] * n
+    state.save()
+
+
+def an_adapter(n):
+    found = tiny.with_adapter(tiny.bert(), rank=n)
+    export.save(found, tiny.spec("all-MiniLM-L6-v2"), paths.run("p", "one") / "adapter", {})
+
+
+def parameters(n):
+    runs.claim(settings.check("02_train", {"profile": "p", "run": "one", "seed": n}), [])
+
+
+EXITS = {
+    "table": a_table,
+    "sections": sections,
+    "figure": a_figure,
+    "claims": claims,
+    "record": a_record,
+    "parquet": a_parquet_file,
+    "vectors": vectors,
+    "checkpoint": a_checkpoint,
+    "adapter": an_adapter,
+    "parameters of a run": parameters,
+}
+WHOLE = ("adapter",)  # one thing of several files: all old or all new
+
+
+def contents():
+    inside = (path for path in paths.artifacts("p").rglob("*") if not path.match("runs/.one.*"))
+    return {str(path.relative_to(paths.artifacts("p"))): path.read_bytes() for path in inside if path.is_file()}
+
+
+@contextlib.contextmanager
+def full(size):
+    """Let no file grow beyond a size: the write that would fails half-way, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("exit", EXITS)
+def test_a_full_disk_leaves_what_was_there_or_what_was_written_and_nothing_half(tmp_path, monkeypatch, exit):
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path / "new"))
+    EXITS[exit](2)
+    new = contents()
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path / "old"))
+    EXITS[exit](1)
+    old = contents()
+    assert old.keys() == new.keys() and old != new
+    for limit in sorted({0, 1} | {len(new[name]) - 1 for name in new if new[name] != old[name]}):
+        with pytest.raises((OSError, SafetensorError, pl.exceptions.ComputeError)), full(limit):
+            EXITS[exit](2)
+        left = contents()
+        assert left.keys() == old.keys()
+        assert all(left[name] in (old[name], new[name]) for name in left)
+        assert exit not in WHOLE or left == old
+    EXITS[exit](2)
+    assert contents() == new

@@ -424,8 +424,9 @@ DAMAGE = {
     "text": (lambda f: f.write_text("weights"), UNREAD),
     "a bit of the header's length": (flipped(lambda _: 0), UNREAD),
     "a bit of a number": (flipped(lambda _: -3), OTHER),
-    "a bit of the digest": (flipped(lambda c: c.index(b'"sha256"') + 12), OTHER),
-    "a bit of the digest's name": (flipped(lambda c: c.index(b'"sha256"') + 3), BARE),
+    "a bit of the digest": (flipped(lambda c: c.index(b"sha256") + 14), OTHER),
+    "a bit of the digest's name": (flipped(lambda c: c.index(b"sha256") + 3), BARE),
+    "a bit of the position's form": (flipped(lambda c: c.index(b"step") + 6), UNREAD),
     "a bit of the position": (flipped(lambda c: c.index(b'step\\": ') + 8), OTHER),
     "all tensors zero": (rewritten(lambda t: [tensor.zero_() for tensor in t.values()]), OTHER),
     "a missing tensor": (rewritten(lambda t: t.pop(first(t))), OTHER),
@@ -433,10 +434,7 @@ DAMAGE = {
     "a misnamed tensor": (rewritten(lambda t: t.update({"adapter/more": t.pop(first(t))})), OTHER),
     "another shape": (rewritten(lambda t: t.update({first(t): t[first(t)].T.contiguous()})), OTHER),
     "another precision": (rewritten(lambda t: t.update({first(t): t[first(t)].bfloat16()})), OTHER),
-    "of before, without a digest": (
-        rewritten(lambda t: None, lambda kept: {"position": kept["position"]}),
-        BARE,
-    ),
+    "of before, without a digest": (rewritten(lambda t: None, lambda kept: {"position": '{"step": 8}'}), BARE),
     "no metadata": (rewritten(lambda t: None, lambda kept: None), BARE),
 }
 
