@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -69,7 +70,7 @@ class State:
         return kept if self.path.exists() else "no checkpoint was due yet"
 
     def save(self) -> None:
-        """Write the checkpoint, whole and flushed to disk: a kill leaves the old or the new one."""
+        """Write checkpoint and history, whole and flushed to disk: a kill leaves the old or the new one."""
         if not self.writes:
             return
         tensors = {f"adapter/{n}": p.detach() for n, p in self.parameters.items()}
@@ -78,41 +79,69 @@ class State:
             tensors |= {f"optimiser/{key}/{name}": value for key, value in self.optimiser.state[parameter].items()}
         names = ("step", "stopped", "best_score", "best_step", "history")
         position = {name: getattr(self, name) for name in names} | {"plan": self.identity}
+        tensors = {k: v.contiguous().cpu() for k, v in tensors.items()}
+        position["sha256"] = _digest(tensors, position)
         with files.replacing(self.path) as aside:
-            save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, aside, {"position": json.dumps(position)})
+            save_file(tensors, aside, {"position": json.dumps(position)})
+        self._write_history()
 
     def resume(self) -> None:
         """Go back to the checkpoint, if there is one, else start clean.
 
         Raises:
-            ValueError: if the checkpoint belongs to another plan or other pairs.
+            ValueError: if the checkpoint is not what ``save`` wrote, or belongs to another plan, other pairs or another model.
         """
         if not self.path.exists():
             if self.writes:
                 self.history_path.unlink(missing_ok=True)
             return
-        with safe_open(self.path, "pt") as file:
-            position = json.loads(file.metadata()["position"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        position, tensors = self._read()
         plan = position.pop("plan")
         if plan != self.identity:
             changed = {k: (plan.get(k), v) for k, v in self.identity.items() if plan.get(k) != v}
             raise ValueError(
                 f"{self.path} was made with another plan (kept, wanted): {changed}; choose another run name"
             )
+        wanted = {f"adapter/{n}": p.shape for n, p in self.parameters.items()}
+        if wanted != {key: tensor.shape for key, tensor in tensors.items() if key.startswith("adapter/")}:
+            raise ValueError(f"{self.path} is of a model with other tensors; choose another run name")
         for key, value in position.items():
             setattr(self, key, value)
         self._fill(tensors)
         if self.writes:
-            files.write(self.history_path, "".join(json.dumps(row) + "\n" for row in self.history))
+            self._write_history()
+
+    def _write_history(self) -> None:
+        files.write(self.history_path, "".join(json.dumps(row) + "\n" for row in self.history))
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return position and tensors as ``save`` wrote them."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                position = json.loads((file.metadata() or {}).get("position", "{}"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            problem = "does not hold what was written" if "sha256" in position else "has no sha256 of its content"
+        except (SafetensorError, OSError, ValueError) as error:
+            position, tensors, problem = {}, {}, f"cannot be read ({type(error).__name__})"
+        if position.pop("sha256", None) != _digest(tensors, position):
+            raise ValueError(f"{self.path} {problem}; delete the folder {self.path.parent.name}/ to start anew")
+        return position, tensors
 
     def _fill(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"adapter/{name}"])
-                keys = [k for k in tensors if k.startswith("optimiser/") and k.endswith(f"/{name}")]
-                kept = {k.split("/")[1]: tensors[k] for k in keys}
-                if kept:
-                    device = parameter.device
-                    self.optimiser.state[parameter] = {k: v if k == "step" else v.to(device) for k, v in kept.items()}
+                keys = [k.split("/")[1] for k in tensors if k.startswith("optimiser/") and k.endswith(f"/{name}")]
+                kept = {
+                    k: tensors[f"optimiser/{k}/{name}"].to("cpu" if k == "step" else parameter.device) for k in keys
+                }
+                self.optimiser.state.update({parameter: kept} if kept else {})
         self.best = {n: tensors[f"best/{n}"].to(p.device) for n, p in self.parameters.items() if f"best/{n}" in tensors}
+
+
+def _digest(tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(position).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,9 +1,8 @@
 """What must a folder hold so that others can load a trained adapter?
 
-peft writes and reads weights and configuration, sentence-transformers reads the rest; the folder holds no pickle and no
-path. ``SentenceTransformer.save_pretrained`` does not serve (tried with version 6.2): it needs the base loaded again, names
-classes that earlier versions lack, and keeps what peft alone writes, of which the configuration differs from process to
-process (the order of a set), configuration and README name the folder of the base, and the README is an empty template.
+peft writes and reads weights and configuration, sentence-transformers reads the rest; no pickle and no path is among them.
+``SentenceTransformer.save_pretrained`` does not serve (tried with 6.2): it needs the base loaded again, names classes that
+earlier versions lack, and keeps peft's own configuration (in the order of a set), its empty README and the base's folder.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from torch import nn
 
-from cardioembed_lib import models
+from cardioembed_lib import files, models
 from cardioembed_lib.encoder import Encoder
 from cardioembed_lib.models import ModelSpec
 
@@ -36,7 +35,7 @@ def save(encoder: Encoder, base: ModelSpec, folder: Path, card: Mapping[str, obj
     """Write what was trained as a folder that sentence-transformers and ``models.load`` can read; return the folder.
 
     An adapter (then peft reads it too), or the whole model. It is written aside and moved: a failure leaves what was there
-    before. The same weights give the same bytes.
+    before, and what a killed save left is removed. The same weights give the same bytes.
 
     Args:
         encoder: base with an adapter on it (``lora.attach``), or trained as a whole (``lora.whole``).
@@ -60,6 +59,7 @@ def save(encoder: Encoder, base: ModelSpec, folder: Path, card: Mapping[str, obj
         (_write_adapter if adapted else _write_whole)(encoder.model, base, aside)
         _write_tokenizer(encoder, base, aside)
         _write_modules(base, aside)
+        files.write_sums(aside / models.SUMS, (file for pattern in models.SUMMED for file in aside.glob(pattern)))
         (aside / "README.md").write_text(model_card(base, card, adapted), encoding="utf-8")
         if folder.exists():
             folder.replace(before)
@@ -67,8 +67,9 @@ def save(encoder: Encoder, base: ModelSpec, folder: Path, card: Mapping[str, obj
     finally:
         if before.exists() and not folder.exists():
             before.replace(folder)
-        for rest in (aside, before):
-            shutil.rmtree(rest, ignore_errors=True)
+        for end in ("partial", "before") if folder.exists() else ("partial",):
+            for rest in folder.parent.glob(f".{folder.name}.*.{end}"):
+                shutil.rmtree(rest, ignore_errors=True)
     return folder
 
 
@@ -127,15 +128,9 @@ def _write_modules(base: ModelSpec, folder: Path) -> None:
     _write_json(folder / "sentence_bert_config.json", {"max_seq_length": base.max_length, "do_lower_case": False})
     _write_json(folder / "1_Pooling" / "config.json", pooling)
     _write_json(folder / "2_Normalize" / "config.json", {})
-    _write_json(
-        folder / "config_sentence_transformers.json",
-        {
-            "__version__": {key: version(package) for key, package in names.items()},
-            "prompts": base.prompts,
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
-        },
-    )
+    settings = {"prompts": base.prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    settings["__version__"] = {key: version(package) for key, package in names.items()}
+    _write_json(folder / "config_sentence_transformers.json", settings)
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -6,7 +6,7 @@ that scores as high as the right answer stands before it, so a model that gives 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,19 +140,6 @@ def ndcg(similarities: ArrayLike, relevance: ArrayLike, k: int) -> NDArray[np.fl
     return found / ideal
 
 
-def rank_curve(ranks: ArrayLike, ks: Sequence[int]) -> dict[int, float]:
-    """Return Acc@k for each k, the curve of CardioEmbed's figure 3.
-
-    Args:
-        ranks: (Q,) 1-based.
-        ks: lengths of the list.
-
-    >>> rank_curve([1, 3, 12], [1, 10])
-    {1: 0.3333333333333333, 10: 0.6666666666666666}
-    """
-    return {int(k): accuracy_at(ranks, k) for k in ks}
-
-
 def pool_size_curve(
     similarities: ArrayLike,
     gold: ArrayLike | Sequence[Collection[int]] | None,
@@ -268,11 +255,7 @@ def summary(
     result = {f"acc_at_{k}": accuracy_at(found, k) for k in (1, 5, 10, 20, 50, 100)}
     result |= {"mrr": mrr(found), "ndcg_at_10": ndcg_at(found, 10)}
     result["mean_positive_cosine"], result["sd_positive_cosine"] = mean_positive_cosine(positive_cosines)
-    per_query: Mapping[str, NDArray] = {
-        "acc_at_1": found <= 1,
-        "mrr": _reciprocal(found, None),
-        "ndcg_at_10": _discounted(found, 10),
-    }
+    per_query = {"acc_at_1": found <= 1, "mrr": _reciprocal(found, None), "ndcg_at_10": _discounted(found, 10)}
     for name, values in per_query.items():
         result[f"{name}_low"], result[f"{name}_high"] = statistics.bootstrap(values, seed, groups=groups)
     return result

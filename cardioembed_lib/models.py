@@ -17,6 +17,7 @@ from cardioembed_lib import files, lora
 from cardioembed_lib.encoder import Encoder
 
 ADAPTER, WHOLE = "adapter_model.safetensors", "model.safetensors"  # what training leaves: an adapter, or all weights
+SUMS, SUMMED = "SHA256SUMS", ("*.safetensors", "*.json", "*/*.json")  # the list of its hashes, and of which files
 
 
 class Package(BaseModel):
@@ -74,7 +75,7 @@ def load(
 
     Args:
         base: which model.
-        adapter: folder of a trained adapter, merged into the weights, or of a model that was trained as a whole.
+        adapter: folder of a trained adapter, merged into the weights, or of a model trained as a whole, with ``SHA256SUMS``.
         weight: share of what was learnt, 0..1 (``lora.merge``, ``lora.load_whole``).
         bits: 8 or 4 to quantise the frozen base with bitsandbytes, to train on it; no adapter can be merged then.
         dtype: of the weights: ``float32`` or ``bfloat16``.
@@ -82,16 +83,15 @@ def load(
         device: where it runs; a GPU when there is one.
 
     Raises:
-        ValueError: if its packaged weights have another hash, it needs remote code, or the adapter does not fit.
-        FileNotFoundError: if there is no such adapter.
+        ValueError: if its packaged weights or the adapter's files have other hashes, it needs remote code, or they do not fit.
+        FileNotFoundError: if there is no such adapter, or no list of its hashes.
         OSError: if the hub cannot be reached, with what to do.
     """
     if base.needs_remote_code:
         raise ValueError(
             f"{base.name} runs only with code from the hub, which this project never executes (trust_remote_code)"
         )
-    if adapter is not None:
-        _check_adapter(base, adapter, bits)
+    learnt = "" if adapter is None else f"+{_checked(base, adapter, bits)}*{weight}"
     where, revision = _source(base)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
@@ -123,7 +123,7 @@ def load(
         pooling=base.pooling,
         prompts=base.prompts,
         max_length=min(max_length or base.max_length, base.max_length),
-        revision=_revision(base, adapter, weight, bits, dtype),
+        revision=f"{base.hub_id}@{base.revision}:{dtype}:{bits}{learnt}",
     )
 
 
@@ -132,14 +132,11 @@ def weights(folder: Path) -> Path:
     return folder / (WHOLE if (folder / WHOLE).exists() else ADAPTER)
 
 
-def _config(folder: Path) -> Path:
-    return folder / ("config.json" if weights(folder).name == WHOLE else "adapter_config.json")
-
-
-def _check_adapter(base: ModelSpec, adapter: Path, bits: int | None) -> None:
-    config = _config(adapter)
-    if not config.exists():
-        raise FileNotFoundError(f"{config} is missing; train the adapter first")
+def _checked(base: ModelSpec, adapter: Path, bits: int | None) -> str:
+    """Return the hashes of a trained folder's weights and configuration, for the key under which vectors are kept."""
+    config = adapter / ("config.json" if weights(adapter).name == WHOLE else "adapter_config.json")
+    remedy = f"train or copy it again, or, if you trust it as it is, run there: sha256sum {' '.join(SUMMED)} > {SUMS}"
+    sums = files.verify(adapter / SUMS, (config.name, weights(adapter).name), remedy)
     trained_on = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if trained_on != base.hub_id:
         raise ValueError(
@@ -147,6 +144,7 @@ def _check_adapter(base: ModelSpec, adapter: Path, bits: int | None) -> None:
         )
     if bits is not None:
         raise ValueError(f"{adapter.name} cannot be merged into a base of {bits} bits; load the base with bits=None")
+    return f"{sums[weights(adapter).name]}+{sums[config.name]}"
 
 
 def _source(base: ModelSpec) -> tuple[str, str | None]:
@@ -163,11 +161,3 @@ def _source(base: ModelSpec) -> tuple[str, str | None]:
                 "install the package again"
             )
     return str(folder), None
-
-
-def _revision(base: ModelSpec, adapter: Path | None, weight: float, bits: int | None, dtype: str) -> str:
-    """Return what tells two sets of weights apart, for the key under which vectors are kept."""
-    name = f"{base.hub_id}@{base.revision}:{dtype}:{bits}"
-    if adapter is None:
-        return name
-    return f"{name}+{files.sha256(weights(adapter))}+{files.sha256(_config(adapter))}*{weight}"

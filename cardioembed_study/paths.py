@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cardioembed_lib import files
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = ROOT / "profiles"
@@ -71,14 +73,15 @@ def mirror() -> Path | None:
 
 
 def need(path: Path, notebook: str) -> Path:
-    """Return the path if it exists.
+    """Return the path if it exists and, of Parquet, holds what was written (``files.replacing``).
 
     Raises:
-        FileNotFoundError: naming the notebook that makes it.
+        FileNotFoundError: it is missing, or what says what was written; names the notebook that makes it.
+        ValueError: a Parquet file holds something else.
     """
+    remedy = f"run notebooks/{notebook}.ipynb with this profile first, or `make book`"
     if not path.exists():
-        where = "/".join(path.parts[-3:])
-        raise FileNotFoundError(
-            f"{where} is missing; run notebooks/{notebook}.ipynb with this profile first, or `make book`"
-        )
+        raise FileNotFoundError(f"{'/'.join(path.parts[-3:])} is missing; {remedy}")
+    if path.suffix == ".parquet":
+        files.verify(path.with_name(f"{path.name}.sha256"), [path.name], remedy.replace("first", "again"))
     return path

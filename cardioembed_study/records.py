@@ -273,9 +273,12 @@ def _hashes(inputs: Iterable[Path | str]) -> dict[str, str]:
 
 
 def _hash(file: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's sorted ``sha256sum`` listing."""
+    """Return the SHA-256 of a file, or of a folder's sorted ``sha256sum`` listing.
+
+    A trained folder's own ``SHA256SUMS`` is left out, so that the hashes of older records, made before there was one, stay true.
+    """
     if file.is_dir():
-        inside = sorted(f for f in file.rglob("*") if f.is_file())
+        inside = sorted(f for f in file.rglob("*") if f.is_file() and f.name != "SHA256SUMS")
         listing = "".join(f"{_hash(f)}  {f.relative_to(file).as_posix()}\n" for f in inside)
         return hashlib.sha256(listing.encode()).hexdigest()
     if not file.is_file():

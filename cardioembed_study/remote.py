@@ -7,23 +7,26 @@ Shapes: B texts, D width.
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import ipaddress
 import json
 import os
 import re
+import time
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import requests
-from pydantic import BaseModel, FailFast, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, FiniteFloat, ValidationError
 from tqdm import tqdm
-from urllib3.exceptions import InvalidHeader, MaxRetryError
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
@@ -31,11 +34,14 @@ from cardioembed_lib import encoder
 from cardioembed_study import embeddings
 
 SENDABLE = ("open", "registered")  # a manifest's ``access``; no other text is ever sent
-AGAIN = (429, 500, 502, 503, 504)  # answers that another try may change
+AGAIN = (408, 429, 500, 502, 503, 504)  # answers that another try may change
 CONNECT_SECONDS = 10.0
+REPLY_SECONDS = 600.0  # for one whole body, however often a piece of it arrives
+REPLY_BYTES = 2**19  # of a body for each text asked for: 16,384 numbers of 32 characters
 PATIENCE = 600.0  # seconds; where a service asks for a longer wait, the reader starts again: nothing sleeps so long
 ECHO = 12  # letters and digits in a row that a service's message may not share with a text, if it is to be shown
-KEY_ECHO = 4  # and characters in a row with the key: services show the ends of a refused one
+KEY_ECHO = 4  # and with the key: services show the ends of a refused one
+HEAD = 100  # letters and digits of a text that every model reads: where these differ, vectors do
 ADVICE = {
     400: "a text longer than the model reads, or too many a request, is the usual reason; cut the texts or lower `batch`",
     401: "the service does not take the key; correct the environment variable that `key_variable` names",
@@ -112,6 +118,7 @@ def _own(host: str) -> bool:
 class Row(BaseModel):
     """One vector of a reply, and which text of the request it belongs to."""
 
+    model_config = ConfigDict(strict=True)  # "1" and true are no numbers
     index: int
     embedding: Annotated[list[FiniteFloat], FailFast()]
 
@@ -140,7 +147,7 @@ def cached(folder: Path, remote: Remote, texts: Sequence[str], *, access: str, p
 
     Raises:
         ValueError: before any request: the texts may not be sent, one is empty, or the key is missing; later: the service
-            refuses, or its reply is not one finite vector a text, all of one width.
+            refuses, or its reply is not one finite vector a text, all of one width and different ones for different texts.
         OSError: the service cannot be reached or stays busy; what is done is kept.
 
     >>> here = Remote("a-model", "http://127.0.0.1:9/v1")
@@ -174,6 +181,24 @@ def _check_widths(remote: Remote, widths: set[int], folder: Path) -> None:
         )
 
 
+def _check_alike(
+    remote: Remote, heads: dict[bytes, str], vectors: np.ndarray, texts: Sequence[str], state: str
+) -> None:
+    """Refuse a vector that another text has; these are added to ``heads``, each with its text's beginning.
+
+    Texts that differ in case, signs or only far down may have one vector: a model may read neither.
+    """
+    for vector, text in zip(vectors, texts, strict=True):
+        head = _bare(text)[:HEAD]
+        if heads.setdefault(vector.tobytes(), head) != head:
+            raise ValueError(f"{remote.address} gave different texts one vector; correct `model` or `url`; {state}")
+
+
+def _bare(words: str) -> str:
+    """Return letters and digits alone, without case and accents."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKD", words.casefold()))
+
+
 def _name(remote: Remote, texts: Sequence[str]) -> str:
     """Return the name under which the vectors of some texts are kept."""
     return hashlib.sha256(json.dumps([remote.address, remote.model, *texts]).encode()).hexdigest()[:24]
@@ -184,6 +209,7 @@ def _fill(
 ) -> dict[Path, np.ndarray]:
     """Ask for the missing batches, in order, keep and return each; their widths are added to ``widths``."""
     found: dict[Path, np.ndarray] = {}
+    heads: dict[bytes, str] = {}
     batches = {file: texts[start : start + remote.batch] for file, start in missing.items()}
     known = len(texts) - sum(map(len, batches.values()))
     bar = tqdm(total=len(texts), initial=known, unit="text", desc=f"embed {remote.model}", disable=not progress)
@@ -195,6 +221,7 @@ def _fill(
             vectors = _vectors(body, len(batch), f"the reply of {remote.address}", state)
             widths.add(vectors.shape[1])
             _check_widths(remote, widths, file.parent)
+            _check_alike(remote, heads, vectors, batch, state)
             embeddings.keep(file, vectors)
             found[file] = vectors
             known += len(batch)
@@ -250,7 +277,7 @@ class _Retries(Retry):
 def _ask(session: requests.Session, remote: Remote, texts: Sequence[str], state: str, bar: tqdm) -> bytes:
     """Return the body of the service's good answer; urllib3 asks again as long as that may help."""
     question = {"model": remote.model, "input": list(texts), "encoding_format": "float"}
-    limits = (min(CONNECT_SECONDS, remote.timeout), remote.timeout)
+    limits, largest = (min(CONNECT_SECONDS, remote.timeout), remote.timeout), REPLY_BYTES * len(texts)
     retries = _Retries(remote.tries - 1, allowed_methods=None, status_forcelist=AGAIN, raise_on_status=False)
     retries.bar, retries.backoff_factor, retries.backoff_max = bar, remote.pause, PATIENCE
     try:
@@ -258,18 +285,23 @@ def _ask(session: requests.Session, remote: Remote, texts: Sequence[str], state:
             session.get_adapter(remote.address).max_retries = retries
             reply = session.post(remote.address, json=question, timeout=limits, allow_redirects=False, stream=True)
             try:
-                body = reply.content
+                body = _body(reply, largest)
                 break
-            except requests.RequestException as error:  # what breaks off after the headers counts as a try as well
-                retries = reply.raw.retries.increment(error=error)
+            except HTTPError as error:  # what breaks off after the headers counts as a try as well
+                retries = reply.raw.retries.increment("POST", error=error)
                 retries.sleep()
     except (requests.RequestException, MaxRetryError) as error:
         reason = getattr(error, "reason", getattr(error.args[0], "reason", error))
         problem, tries = f"gave no answer ({type(reason).__name__})", remote.tries
     else:
         if reply.status_code == 200:
+            if len(body) > largest:
+                raise ValueError(
+                    f"{remote.address} answered with more than {largest:,} bytes for {len(texts)} texts, which no vectors need; "
+                    f"correct `url` or `model`; {state}"
+                )
             return body
-        problem = f"answered {reply.status_code}{_said(reply, texts, _secret(remote))}"
+        problem = f"answered {reply.status_code}{_said(body, texts, _secret(remote))}"
         if reply.status_code not in AGAIN:
             advice = ADVICE.get(reply.status_code, OTHERWISE)
             raise ValueError(f"{remote.address} {problem}; {advice}; {state}")
@@ -279,11 +311,22 @@ def _ask(session: requests.Session, remote: Remote, texts: Sequence[str], state:
     raise OSError(f"{remote.address} {problem} ({tries} tries); {state}; run again later to go on from there")
 
 
-def _said(reply: requests.Response, texts: Sequence[str], key: str) -> str:
+def _body(reply: requests.Response, largest: int) -> bytes:
+    """Return a reply's body; of one that is larger a beginning that is too, and no more of it is read."""
+    body, end = bytearray(), time.monotonic() + REPLY_SECONDS
+    with reply:
+        while len(body) <= largest and (piece := reply.raw.read1(2**16, decode_content=True)):
+            body += piece
+            if time.monotonic() > end:
+                raise ReadTimeoutError(None, None, "")
+    return bytes(body)
+
+
+def _said(body: bytes, texts: Sequence[str], key: str) -> str:
     """Return the beginning of a service's own message in brackets, unless it repeats what was sent."""
     try:
-        message = reply.json()
-    except requests.JSONDecodeError:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
         return ""
     for field in ("error", "message", "detail"):  # one inside the other, or the message at once
         message = message.get(field, message) if isinstance(message, dict) else message
@@ -294,9 +337,13 @@ def _said(reply: requests.Response, texts: Sequence[str], key: str) -> str:
 
 
 def _repeats(message: str, texts: Sequence[str], key: str) -> bool:
-    """Return whether a message shares a run of characters with the key, or of letters and digits with a text."""
-    said, *sent = (re.sub(r"[\W_]+", "", words.casefold()) for words in (message, *texts))
-    return _shares(message, key, KEY_ECHO) or any(_shares(said, text, ECHO) for text in sent)
+    """Return whether a message shares a run of letters and digits with the key, also encoded, or with a text."""
+    said, plain = _bare(message), _bare(unquote(unquote(message)))
+    of_key = [(_bare(key), KEY_ECHO), (key.encode().hex(), 2 * KEY_ECHO)]
+    for before in range(3):  # base64 of the key looks different with each number of bytes before it
+        code = base64.b64encode(bytes(before) + key.encode()).decode().rstrip("=")[(0, 2, 3)[before] : -1]
+        of_key.append((_bare(code), KEY_ECHO + 2))
+    return any(_shares(plain, run, n) for run, n in of_key) or any(_shares(said, _bare(text), ECHO) for text in texts)
 
 
 def _shares(message: str, secret: str, length: int) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cardioembed_lib import files
-from cardioembed_study import paths
+from cardioembed_study import paths, records
 from cardioembed_study.settings import Train
 
 CODE = (  # modules that decide what a run learns
@@ -25,6 +30,8 @@ CODE = (  # modules that decide what a run learns
     "cardioembed_study.training.mixture",
 )
 
+_owned: dict[Path, FileLock] = {}  # run folders that are this process's until it ends
+
 
 def name(parameters: Train) -> str:
     """Return the run's name: the one given, else one made of rank, seed and a hash of all parameters."""
@@ -35,20 +42,23 @@ def name(parameters: Train) -> str:
 
 
 def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
-    """Return the run's folder, made or found again.
+    """Return the run's folder, made or found again, and this process's until it ends.
 
     The same run over the same inputs goes on where it stopped. The same run over changed inputs, or with changed code of
     training, starts anew: its old state says nothing about them, and is kept as ``.<run>.old`` until the next such start.
+    A name under which nothing was trained yet is free for other parameters.
 
     Args:
         parameters: of ``02_train``.
         inputs: the files trained on.
 
     Raises:
-        ValueError: if the folder belongs to a run with other parameters; nothing of it is touched.
+        ValueError: if the folder belongs to a run with other parameters, or another process works in it; nothing of it is
+            touched.
     """
     room = paths.restricted if "temporal" in parameters.pairs else paths.artifacts
     folder = room(parameters.profile) / "runs" / name(parameters)
+    _own(folder)
     card = folder / "parameters.json"
     code = {name: Path(importlib.util.find_spec(name).origin) for name in CODE}
     wanted = {
@@ -58,18 +68,43 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
     if card.exists():
         kept = json.loads(card.read_text(encoding="utf-8"))
         changed = {k: v for k, v in wanted["parameters"].items() if kept["parameters"].get(k) != v}
-        if changed:
+        record = records.path(parameters.profile, "train", folder.name)
+        untrained = list(folder.iterdir()) == [card] and not record.exists()
+        if changed and not untrained:
             found = {k: kept["parameters"].get(k) for k in changed}
             raise ValueError(
                 f"run {folder.name!r} exists with {found}, wanted {changed}; choose another run name or delete {folder.name}/"
             )
-        if kept["inputs"] == wanted["inputs"]:
+        if not changed and kept["inputs"] == wanted["inputs"]:
             return folder
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
+        if not untrained:
+            old = folder.with_name(f".{folder.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
     files.write(card, json.dumps(wanted, indent=1, sort_keys=True) + "\n")
     return folder
+
+
+def _own(folder: Path) -> None:
+    """Lock a run's folder, or refuse one that a living process has locked; the operating system frees a dead one's lock."""
+    if folder in _owned:
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock, owner = (folder.with_name(f".{folder.name}.{end}") for end in ("lock", "owner"))
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        other = owner.read_text(encoding="utf-8") if owner.exists() else "of unknown id"
+        raise ValueError(
+            f"process {other} works on run {folder.name!r}; wait until it has ended, stop it, or choose another run name"
+        ) from None
+    if owner.exists():
+        was = owner.read_text(encoding="utf-8")
+        sys.stderr.write(f"run {folder.name!r} is taken over from process {was}, which died\n")
+    files.write(owner, str(os.getpid()))
+    atexit.register(owner.unlink, missing_ok=True)
+    _owned[folder] = held
 
 
 def _canonical(parameters: Train) -> str:

@@ -19,6 +19,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from cardioembed_lib import files
 from cardioembed_study import clinical, paths
 
 FLOORS = {"random": "random", "tfidf": "TF-IDF", "bm25": "BM25"}
@@ -114,10 +115,9 @@ def table(rows: Iterable[Mapping[str, Any]], digits: int = 3) -> Markdown:
 
 def write_table(profile: str, name: str, rows: Sequence[Mapping[str, Any]], digits: int = 3) -> Markdown:
     """Write ``tables/<name>.md`` and ``.csv`` and return the table; the book includes the file."""
-    folder, shown = _folder(profile, "tables"), table(rows, digits)
-    (folder / f"{name}.md").write_text(f"{HEAD}{shown.data}\n", encoding="utf-8")
-    cells = pl.DataFrame(list(rows), infer_schema_length=None, strict=False)
-    cells.write_csv(folder / f"{name}.csv", float_precision=6)
+    folder, shown = paths.artifacts(profile) / "tables", table(rows, digits)
+    files.write(folder / f"{name}.md", f"{HEAD}{shown.data}\n")
+    _write_csv(folder / f"{name}.csv", pl.DataFrame(list(rows), infer_schema_length=None, strict=False))
     return shown
 
 
@@ -125,15 +125,15 @@ def write_sections(profile: str, name: str, sections: Mapping[str, Sequence[Mapp
     """Write several tables into one ``tables/<name>.md``, each under its own title, and each as ``<name>-<n>.csv``."""
     tables = [write_table(profile, f"{name}-{n}", rows) for n, rows in enumerate(sections.values(), start=1)]
     parts = [f"**{title}**\n\n{shown.data}\n" for title, shown in zip(sections, tables, strict=True)]
-    (_folder(profile, "tables") / f"{name}.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
+    files.write(paths.artifacts(profile) / "tables" / f"{name}.md", HEAD + "\n".join(parts))
 
 
 def save(profile: str, name: str, fig: Figure, drawn: pl.DataFrame) -> None:
     """Write ``figures/<name>.svg``, byte for byte the same for the same numbers, and ``<name>.csv``, the numbers drawn."""
-    folder = _folder(profile, "figures")
-    with mpl.rc_context(STYLE):
-        fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    drawn.write_csv(folder / f"{name}.csv", float_precision=6)
+    folder = paths.artifacts(profile) / "figures"
+    with mpl.rc_context(STYLE), files.replacing(folder / f"{name}.svg") as aside:
+        fig.savefig(aside, format="svg", metadata={"Date": None})
+    _write_csv(folder / f"{name}.csv", drawn)
 
 
 @contextmanager
@@ -262,8 +262,14 @@ def _cell(value: Any, digits: int) -> str:
     return str(value).replace("|", "\\|")
 
 
+<<<<<<< HEAD
 def _folder(profile: str, kind: str) -> Path:
     clinical.refuse_open_door(f"what belongs to {kind}/")
     folder = paths.artifacts(profile) / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+=======
+def _write_csv(path: Path, frame: pl.DataFrame) -> None:
+    with files.replacing(path) as aside:
+        frame.write_csv(aside, float_precision=6)
+>>>>>>> wt-written

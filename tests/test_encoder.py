@@ -14,7 +14,7 @@ from safetensors import numpy as safetensors_numpy
 from transformers import AutoModel
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import export, lora, models, pooling
+from cardioembed_lib import export, files, lora, models, pooling
 from cardioembed_study import embeddings
 
 SHORT = """
@@ -284,6 +284,7 @@ def adapter_folder(folder, base="sentence-transformers/all-MiniLM-L6-v2", seed=0
             parameter.data.fill_(0.02)
     model.peft_config["default"].base_model_name_or_path = base
     model.save_pretrained(folder, save_embedding_layers=False)
+    files.write_sums(folder / "SHA256SUMS", folder.glob("*adapter*"))
     return folder, encoders.encode(encoders.with_model(found, model.eval()), SHORT[:6])
 
 
@@ -302,17 +303,23 @@ def test_adapter_is_merged_with_its_weight(tmp_path, minilm):
 
 
 def test_adapter_that_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"adapter_config.json is missing; train the adapter first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none/SHA256SUMS, which says what was written, is missing; train or copy"
+    ):
         models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=tmp_path / "none")
-    other = tmp_path / "other"
+    other, mine = tmp_path / "other", "sentence-transformers/all-MiniLM-L6-v2"
     other.mkdir()
-    (other / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "BAAI/bge-small-en-v1.5"}))
+    (other / "adapter_model.safetensors").write_bytes(b"")
+
+    def of(base):
+        (other / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        files.write_sums(other / "SHA256SUMS", other.glob("adapter*"))
+
+    of("BAAI/bge-small-en-v1.5")
     message = r"other was trained on BAAI/bge-small-en-v1.5, not on all-MiniLM-L6-v2 \(sentence-transformers/all-MiniLM-L6-v2\)"
     with pytest.raises(ValueError, match=message):
         models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=other)
-    (other / "adapter_config.json").write_text(
-        json.dumps({"base_model_name_or_path": "sentence-transformers/all-MiniLM-L6-v2"})
-    )
+    of(mine)
     with pytest.raises(ValueError, match="other cannot be merged into a base of 8 bits; load the base with bits=None"):
         models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=other, bits=8)
 
@@ -490,6 +497,7 @@ def test_the_key_covers_adapter_configuration_and_attention_kernel(tmp_path, min
     config = tmp_path / "adapter" / "adapter_config.json"
     for i, alpha in enumerate((4, 40)):
         config.write_text(json.dumps(json.loads(config.read_text()) | {"lora_alpha": alpha}))
+        files.write_sums(config.with_name("SHA256SUMS"), config.parent.glob("adapter*"))
         one = models.load(tiny.spec("all-MiniLM-L6-v2"), adapter=tmp_path / "adapter", device="cpu")
         close(embeddings.cached(tmp_path / "kept", one, ["pain"]), encoders.encode(one, ["pain"]))
         assert len(list((tmp_path / "kept").iterdir())) == i + 1

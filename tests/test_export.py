@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +13,12 @@ import pytest
 import tiny
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from cardioembed_lib import encoder, export, lora, models
+from cardioembed_lib import files as lib_files
+from cardioembed_study import paths
 
 MINILM, QWEN3 = "all-MiniLM-L6-v2", "Qwen3-Embedding-0.6B"
 TEXTS = ["The heart pumps blood through the arteries.", "a walk in the garden", "pain after exercise", "veins " * 300]
@@ -29,7 +32,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 FILES = {
     *("adapter_model.safetensors", "adapter_config.json", "README.md", "tokenizer.json", "tokenizer_config.json"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
-    *("1_Pooling/config.json", "2_Normalize/config.json"),
+    *("1_Pooling/config.json", "2_Normalize/config.json", "SHA256SUMS"),
 }
 OUTSIDE = """
 import json, sys
@@ -143,12 +146,118 @@ def test_a_model_tuned_as_a_whole_is_read_back_by_both(tmp_path):
         and "lora" not in (folder / "README.md").read_text().lower()
     )
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+    flipped(models.WHOLE, -3)(folder)
+    with pytest.raises(ValueError, match=f"adapter/{models.WHOLE}: {OTHER}"):
+        models.load(tiny.spec(MINILM), adapter=folder, device="cpu")
 
 
 def test_encoder_loads_it_too(exported):
     folder, ours, _ = exported
     again = models.load(tiny.spec(MINILM), adapter=folder, device="cpu")
     np.testing.assert_allclose(encoder.encode(again, TEXTS), ours, rtol=0, atol=1e-5)
+
+
+def changed(**given):
+    """Return a damage: an adapter's configuration with other values."""
+
+    def harm(folder):
+        config = folder / export.CONFIG
+        config.write_text(json.dumps(json.loads(config.read_text()) | given))
+
+    return harm
+
+
+def rewritten(change):
+    """Return a damage: the weights, changed by a hand that knows safetensors."""
+
+    def harm(folder):
+        tensors = load_file(folder / models.ADAPTER)
+        change(tensors)
+        save_file(tensors, folder / models.ADAPTER)
+
+    return harm
+
+
+def flipped(name, place):
+    def harm(folder):
+        content = bytearray((folder / name).read_bytes())
+        content[place] ^= 1
+        (folder / name).write_bytes(content)
+
+    return harm
+
+
+def cut(name, size):
+    return lambda folder: os.truncate(folder / name, size)
+
+
+def listed(change):
+    """Return a damage: another list of hashes."""
+    return lambda folder: (folder / "SHA256SUMS").write_text(change((folder / "SHA256SUMS").read_text()))
+
+
+NONE, GONE = "sha256 is none, SHA256SUMS says [0-9a-f]{12};", "SHA256SUMS, which says what was written, is missing;"
+OTHER, MORE = (
+    "sha256 is [0-9a-f]{12}, SHA256SUMS says [0-9a-f]{12};",
+    "sha256 is [0-9a-f]{12}, SHA256SUMS says nothing;",
+)
+A, C = models.ADAPTER, export.CONFIG
+DAMAGE = {
+    "weights missing": (lambda f: (f / A).unlink(), f"{A}: {NONE}"),
+    "weights misnamed": (lambda f: (f / A).rename(f / "adapter.safetensors"), f"{A}: {NONE}"),
+    "weights empty": (cut(A, 0), f"{A}: {OTHER}"),
+    "weights cut": (cut(A, 1000), f"{A}: {OTHER}"),
+    "weights of zeros": (lambda f: (f / A).write_bytes(bytes((f / A).stat().st_size)), f"{A}: {OTHER}"),
+    "all tensors zero": (rewritten(lambda t: [tensor.zero_() for tensor in t.values()]), f"{A}: {OTHER}"),
+    "a missing tensor": (rewritten(lambda t: t.popitem()), f"{A}: {OTHER}"),
+    "an extra tensor": (rewritten(lambda t: t.update(more=torch.ones(2))), f"{A}: {OTHER}"),
+    "a bit of a number": (flipped(A, -3), f"{A}: {OTHER}"),
+    "a bit of the header": (flipped(A, 40), f"{A}: {OTHER}"),
+    "ten times the alpha": (changed(lora_alpha=320), f"{C}: {OTHER}"),
+    "another base": (changed(base_model_name_or_path="bert"), f"{C}: {OTHER}"),
+    "configuration missing": (lambda f: (f / C).unlink(), f"{C}: {NONE}"),
+    "tokenizer cut": (cut("tokenizer.json", 1000), f"tokenizer.json: {OTHER}"),
+    "another pooling": (lambda f: (f / "1_Pooling/config.json").write_text("{}"), f"1_Pooling/config.json: {OTHER}"),
+    "weights of a whole model beside": (lambda f: save_file({}, f / models.WHOLE), f"config.json: {NONE[:16]}"),
+    "no list": (lambda f: (f / "SHA256SUMS").unlink(), GONE),
+    "an empty list": (cut("SHA256SUMS", 0), f"{C}: {MORE}"),
+    "a list without the weights": (
+        listed(lambda t: "".join(s for s in t.splitlines(True) if A not in s)),
+        f"{A}: {MORE}",
+    ),
+    "a bit of the list": (flipped("SHA256SUMS", 0), "config.json: "),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_an_adapter_that_is_not_what_was_written_is_refused_before_anything_is_loaded(
+    exported, tmp_path, monkeypatch, damage
+):
+    folder = shutil.copytree(exported[0], tmp_path / "adapter")
+    monkeypatch.setattr(models, "_source", None)
+    harm, message = DAMAGE[damage]
+    harm(folder)
+    how = r"train or copy it again, or, .*: sha256sum \*.safetensors \*.json \*/\*.json > SHA256SUMS$"
+    with pytest.raises((ValueError, FileNotFoundError), match=f"^adapter/.*{message} ?.*{how}") as caught:
+        models.load(tiny.spec(MINILM), adapter=folder, device="cpu")
+    assert "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="needs coreutils")
+def test_coreutils_reads_and_writes_the_same_list(exported, tmp_path):
+    folder = shutil.copytree(exported[0], tmp_path / "adapter")
+    command = f"sha256sum --check --strict --quiet SHA256SUMS && sha256sum {' '.join(models.SUMMED)}"
+    done = subprocess.run(command, shell=True, cwd=folder, check=True, capture_output=True, text=True)
+    written = (folder / "SHA256SUMS").read_text()
+    assert sorted(done.stdout.splitlines()) == sorted(written.splitlines()) and written.count("\n") == len(FILES) - 2
+    (folder / "SHA256SUMS").write_text(done.stdout)
+    ours, theirs = (models.load(tiny.spec(MINILM), adapter=f, device="cpu") for f in (exported[0], folder))
+    assert ours.revision == theirs.revision
+
+
+def test_the_committed_adapters_are_what_was_written():
+    for folder in paths.ADAPTERS.iterdir():
+        assert len(lib_files.verify(folder / "SHA256SUMS", [A, C], "")) == len(FILES) - 2
 
 
 def test_folder_holds_these_files_and_no_pickle_and_no_path(exported):
@@ -228,6 +337,24 @@ def test_an_earlier_adapter_is_replaced_and_anything_else_refused(tmp_path, tiny
     with pytest.raises(ValueError, match="mine exists and holds no adapter; choose another folder"):
         export.save(model, tiny.spec(MINILM), tmp_path / "mine", {})
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_what_killed_saves_left_is_removed_and_an_adapter_alone_among_it_only_once_replaced(
+    tmp_path, tiny_bert, monkeypatch
+):
+    model = adapted(tiny_bert(), rank=2)
+    left = [tmp_path / f".adapter.0123456789ab.{end}" for end in ("partial", "before")]
+    for folder in left:
+        folder.mkdir()
+        (folder / A).write_text("half")
+    (tmp_path / ".adapter.old").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "_write_modules", None)
+        with pytest.raises(TypeError):
+            export.save(model, tiny.spec(MINILM), tmp_path / "adapter", {})
+    assert [folder.exists() for folder in left] == [False, True]
+    export.save(model, tiny.spec(MINILM), tmp_path / "adapter", {})
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter", ".adapter.old"}
 
 
 @pytest.mark.parametrize("step", ["_write_adapter", "_write_tokenizer", "_write_modules", "model_card"])

@@ -18,7 +18,7 @@ from mteb.types import PromptType
 from scipy.stats import spearmanr
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import metrics, models
+from cardioembed_lib import files, metrics, models
 from cardioembed_study import embeddings, paths
 from cardioembed_study.corpus import manifests
 from cardioembed_study.forgetting import changes, mteb_models, mteb_tasks
@@ -335,8 +335,8 @@ def test_a_changed_file_is_an_error_and_no_reason(own, tmp_path, monkeypatch):
 
 def test_a_run_is_not_asked_what_it_was_trained_on(tmp_path):
     for room, name, sources in [("pairs", "question", ["primer", "medquad"]), ("corpus", "passages", ["primer"])]:
-        (tmp_path / room).mkdir()
-        pl.DataFrame({"source": sources}).write_parquet(tmp_path / room / f"{name}.parquet")
+        with files.replacing(tmp_path / room / f"{name}.parquet") as aside:
+            pl.DataFrame({"source": sources}).write_parquet(aside)
     record = {"inputs": {"question.parquet": "sha256:1", "passages.parquet": "sha256:2", "adapter": "sha256:3"}}
     sources = mteb_models.trained_on(record, tmp_path)
     assert sources == {"primer", "medquad"}
@@ -344,10 +344,13 @@ def test_a_run_is_not_asked_what_it_was_trained_on(tmp_path):
     message = "run b was trained on medquad, from which MedicalQARetrieval is drawn; leave out the one or the other"
     with pytest.raises(ValueError, match=message):
         mteb_models.refuse_leaks({"a": {"primer"}, "b": sources}, ["SciFact", "MedicalQARetrieval"])
-    with pytest.raises(
-        FileNotFoundError, match=r"heading.parquet, on which a run was trained, is missing; run notebooks/01"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"pairs/heading.parquet is missing; run notebooks/01_corpus.ipynb"):
         mteb_models.trained_on({"inputs": {"heading.parquet": ""}}, tmp_path)
+    (tmp_path / "pairs" / "question.parquet").write_bytes((tmp_path / "corpus" / "passages.parquet").read_bytes())
+    with pytest.raises(
+        ValueError, match=r"pairs/question.parquet: sha256 is .*; run notebooks/01_corpus.ipynb .* again"
+    ):
+        mteb_models.trained_on(record, tmp_path)
 
 
 # ---- subsets and curves

@@ -123,7 +123,6 @@ def test_scores_by_hand():
     assert metrics.mrr(ranks) == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 20) / 4)
     assert metrics.mrr(ranks, k=4) == pytest.approx((1 + 1 / 2 + 1 / 4) / 4)
     assert metrics.ndcg_at(ranks, 10) == pytest.approx((1 + 1 / math.log2(3) + 1 / math.log2(5)) / 4)
-    assert metrics.rank_curve(ranks, [1, 2, 100]) == {1: 0.25, 2: 0.5, 100: 1.0}
 
 
 def test_mrr_of_one_answer_is_sklearns_label_ranking_average_precision():

@@ -13,6 +13,8 @@ import pytest
 import toy_tree
 import yaml
 
+from cardioembed_lib import files
+
 ROOT = toy_tree.ROOT
 LINES = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
 SENTENCES = ("Bleeding on warfarin is treated with vitamin K.", "The mitral valve has two leaflets.")
@@ -59,7 +61,8 @@ def typed(folder, line):
 
 def passages(folder):
     rows = [{"kind": "sentence", "document": "d", "section": "s", "text": text} for text in SENTENCES]
-    pl.DataFrame(rows).write_parquet(folder / "artifacts" / "embedded" / "corpus" / "passages.parquet")
+    with files.replacing(folder / "artifacts" / "embedded" / "corpus" / "passages.parquet") as aside:
+        pl.DataFrame(rows).write_parquet(aside)
 
 
 def evidence(folder):

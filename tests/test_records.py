@@ -63,7 +63,10 @@ def test_a_folders_hash_changes_with_content_and_with_names(write, tmp_path):
     (adapter / "weights").rename(adapter / "other")
     second = write(inputs=[adapter])["inputs"]["adapter"]
     (adapter / "other").write_text("2")
-    assert len({first, second, write(inputs=[adapter])["inputs"]["adapter"]}) == 3
+    third = write(inputs=[adapter])["inputs"]["adapter"]
+    assert len({first, second, third}) == 3
+    (adapter / "SHA256SUMS").write_text("of a later version")
+    assert write(inputs=[adapter])["inputs"]["adapter"] == third
 
 
 def test_keys_are_sorted_and_floats_rounded(write, tmp_path):

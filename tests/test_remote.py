@@ -3,8 +3,10 @@
 The service is a real server on this machine that answers as a script says.
 """
 
+import base64
 import contextlib
 import email.utils
+import gzip
 import http.server
 import json
 import os
@@ -14,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+import urllib.parse
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -146,7 +149,7 @@ def test_the_size_of_a_batch_and_a_slash_behind_the_address_change_no_vector(ser
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
 def test_vectors_of_any_length_become_unit_vectors(service, tmp_path, size):
     service.script = [(200, {}, changed(lambda rows: [row.update(embedding=[3 * size, 0, -4 * size]) for row in rows]))]
-    np.testing.assert_allclose(ask(service, tmp_path, TEXTS[:2]), [[0.6, 0.0, -0.8]] * 2, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(ask(service, tmp_path, TEXTS[:1]), [[0.6, 0.0, -0.8]], rtol=0, atol=1e-7)
 
 
 def test_no_texts_need_no_request_and_no_key(service, tmp_path, monkeypatch):
@@ -231,7 +234,7 @@ def test_a_number_out_of_range_is_refused(wrong):
 # ---- a service that is busy or broken
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_a_busy_service_is_asked_again(service, tmp_path, status):
     service.script = [(200, {}, None), (status, {}, {}), (status, {}, b"<html>busy</html>")]
     np.testing.assert_allclose(ask(service, tmp_path), unit(TEXTS), rtol=0, atol=1e-7)
@@ -334,6 +337,14 @@ def test_a_refusal_is_not_asked_again_and_says_what_to_do(service, tmp_path, sta
         lambda texts: "bad words: " + json.dumps(texts[2].upper().split()),
         lambda texts: f"wrong key {KEY}",
         lambda texts: f"wrong key sk-***{KEY[-4:]}",
+        lambda texts: f"wrong key {' '.join(KEY.upper())}",
+        lambda texts: f"wrong key {KEY[::-1][:8][::-1].replace('-', '_')}",
+        lambda texts: "wrong key " + "".join(f"%{ord(letter):02X}" for letter in KEY),
+        lambda texts: "wrong key " + urllib.parse.quote("".join(f"%{ord(letter):02x}" for letter in KEY[3:9])),
+        lambda texts: f"wrong key {KEY.encode().hex(':')}",
+        lambda texts: f"wrong key {base64.b64encode(KEY.encode()).decode()}",
+        lambda texts: f"wrong header {base64.urlsafe_b64encode(f'Bearer {KEY}'.encode()).decode()}",
+        lambda texts: f"wrong header {base64.b64encode(f'Key: {KEY[4:12]}'.encode()).decode()}",
     ],
 )
 @pytest.mark.parametrize("shape", ["openai", "ollama", "vllm", "fastapi"])
@@ -362,7 +373,15 @@ def test_a_one_word_text_is_hidden_too(service, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>On day 1 the rhythm was regular</html>", {"detail": [{"input": TEXTS}]}, b"[1", []]
+    "body",
+    [
+        b"<html>On day 1 the rhythm was regular</html>",
+        {"detail": [{"input": TEXTS}]},
+        b"[1",
+        [],
+        b"[" * 100_000,
+        b"\xff",
+    ],
 )
 def test_a_body_that_is_no_message_is_not_shown(service, tmp_path, body):
     service.script = [(400, {}, body)]
@@ -428,6 +447,16 @@ def changed(change):
             "field data.1.embedding.0: Input should be",
         ),
         (changed(lambda rows: rows[2].update(embedding=[0.0] * 4)), "the vector of text 2 of 3 is all zeros"),
+        (changed(lambda rows: rows[0]["embedding"].__setitem__(2, "1.5")), "field data.0.embedding.2: Input should be"),
+        (changed(lambda rows: rows[0]["embedding"].__setitem__(2, True)), "field data.0.embedding.2: Input should be"),
+        (
+            changed(lambda rows: rows[0]["embedding"].__setitem__(2, 10**400)),
+            "field data.0.embedding.2: Input should be",
+        ),
+        (changed(lambda rows: rows[1].update(index="1")), "field data.1.index: Input should be a valid integer"),
+        (changed(lambda rows: rows[1].update(index=1.5)), "field data.1.index: Input should be a valid integer"),
+        (changed(lambda rows: rows[1].update(index=True)), "field data.1.index: Input should be a valid integer"),
+        (b"[" * 100_000, "Invalid JSON: recursion limit"),
     ],
 )
 def test_a_reply_that_is_not_one_vector_a_text_is_refused(service, tmp_path, body, words):
@@ -436,6 +465,40 @@ def test_a_reply_that_is_not_one_vector_a_text_is_refused(service, tmp_path, bod
         service, tmp_path / "new", words, f"the reply of {service.url}/embeddings", "0 of 7 texts are done"
     )
     assert "rhythm" not in message and not (tmp_path / "new").exists()
+
+
+def test_one_vector_for_different_texts_is_refused_before_it_is_kept(service, tmp_path):
+    alike = changed(lambda rows: [row.update(embedding=[1.0, 2.0]) for row in rows])
+    for script, batch, kept in ([(200, {}, alike)], 3, 0), ([(200, {}, alike)] * 2, 1, 1):
+        service.script, service.remote = script, replace(service.remote, batch=batch)
+        refused(service, tmp_path / str(batch), "gave different texts one vector; correct `model` or `url`")
+        assert len(list((tmp_path / str(batch)).glob("*"))) == kept
+
+
+@pytest.mark.parametrize("texts", [["Chest pâin.", "chest PAIN"], ["?", "!"], [f"{'pain ' * 60}{n}" for n in range(2)]])
+def test_texts_that_a_model_may_read_alike_may_have_one_vector(service, tmp_path, texts):
+    service.script = [(200, {}, changed(lambda rows: [row.update(embedding=[1.0, 2.0]) for row in rows]))]
+    assert ask(service, tmp_path, texts).shape == (2, 2)
+
+
+def test_a_reply_larger_than_its_texts_vectors_is_refused_and_not_asked_for_again(service, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "REPLY_BYTES", 10)
+    refused(service, tmp_path, "answered with more than 30 bytes for 3 texts, which no vectors need; correct `url`")
+    service.script = [(400, {}, {"error": "No. " * 100_000})]
+    refused(service, tmp_path, "/v1/embeddings answered 400; a text longer")
+    assert len(service.asked) == 2 and not any(tmp_path.iterdir())
+
+
+def test_a_small_body_that_unpacks_to_a_large_one_is_refused(service, tmp_path):
+    packed = gzip.compress(bytes(2**20 * 200))
+    service.script = [(200, {"Content-Encoding": "gzip"}, packed)]
+    refused(service, tmp_path, f"answered with more than {3 * remote.REPLY_BYTES:,} bytes for 3 texts")
+
+
+def test_a_reply_that_takes_too_long_in_all_counts_as_a_try(service, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "REPLY_SECONDS", -1.0)
+    refused(service, tmp_path, "gave no answer (ReadTimeoutError) (3 tries)", kind=OSError)
+    assert len(service.asked) == 3
 
 
 def test_a_model_that_changes_its_width_is_noticed_within_a_run_and_between_runs(service, tmp_path):

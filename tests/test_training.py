@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,8 +15,9 @@ import pytest
 import tiny
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from cardioembed_lib import encoder, hierarchical, lora, training
+from cardioembed_lib import checkpoint, encoder, hierarchical, lora, training
 from cardioembed_lib import losses as lib_losses
 from cardioembed_study.notes import icd9
 
@@ -385,6 +387,97 @@ def test_another_plan_or_other_pairs_under_the_same_name_are_refused(tmp_path):
         train(tmp_path, replace(tiny.PLAN, epochs=2))
     with pytest.raises(ValueError, match=r"\{'pairs': .*choose another run name"):
         train(tmp_path, replace(tiny.PLAN, epochs=1), pairs=tiny.pairs(65))
+
+
+def rewritten(change, metadata=lambda kept: kept):
+    """Return a damage: what the checkpoint holds, changed by a hand that knows safetensors."""
+
+    def harm(file):
+        with safe_open(file, "pt") as opened:
+            kept, tensors = opened.metadata(), {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        change(tensors)
+        save_file(tensors, file, metadata(kept))
+
+    return harm
+
+
+def flipped(place):
+    def harm(file):
+        content = bytearray(file.read_bytes())
+        content[place(content)] ^= 1
+        file.write_bytes(content)
+
+    return harm
+
+
+def first(tensors):
+    return next(key for key in sorted(tensors) if key.startswith("adapter/"))
+
+
+UNREAD, OTHER, BARE = "cannot be read", "does not hold what was written", "has no sha256 of its content"
+DAMAGE = {
+    "empty": (lambda f: f.write_bytes(b""), UNREAD),
+    "cut": (lambda f: f.write_bytes(f.read_bytes()[:-7]), UNREAD),
+    "cut in the header": (lambda f: f.write_bytes(f.read_bytes()[:20]), UNREAD),
+    "longer": (lambda f: f.write_bytes(f.read_bytes() + b"x"), UNREAD),
+    "zeros": (lambda f: f.write_bytes(bytes(f.stat().st_size)), UNREAD),
+    "text": (lambda f: f.write_text("weights"), UNREAD),
+    "a bit of the header's length": (flipped(lambda _: 0), UNREAD),
+    "a bit of a number": (flipped(lambda _: -3), OTHER),
+    "a bit of the digest": (flipped(lambda c: c.index(b"sha256") + 14), OTHER),
+    "a bit of the digest's name": (flipped(lambda c: c.index(b"sha256") + 3), BARE),
+    "a bit of the position's form": (flipped(lambda c: c.index(b"step") + 6), UNREAD),
+    "a bit of the position": (flipped(lambda c: c.index(b'step\\": ') + 8), OTHER),
+    "all tensors zero": (rewritten(lambda t: [tensor.zero_() for tensor in t.values()]), OTHER),
+    "a missing tensor": (rewritten(lambda t: t.pop(first(t))), OTHER),
+    "an extra tensor": (rewritten(lambda t: t.update({"adapter/more": torch.ones(2)})), OTHER),
+    "a misnamed tensor": (rewritten(lambda t: t.update({"adapter/more": t.pop(first(t))})), OTHER),
+    "another shape": (rewritten(lambda t: t.update({first(t): t[first(t)].T.contiguous()})), OTHER),
+    "another precision": (rewritten(lambda t: t.update({first(t): t[first(t)].bfloat16()})), OTHER),
+    "of before, without a digest": (rewritten(lambda t: None, lambda kept: {"position": '{"step": 8}'}), BARE),
+    "no metadata": (rewritten(lambda t: None, lambda kept: None), BARE),
+}
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("halfway")
+    train(folder, replace(tiny.PLAN, epochs=1), tiny.dev_score)
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_checkpoint_that_is_not_what_was_written_is_refused_and_nothing_of_it_is_used(tmp_path, halfway, damage):
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
+    file, found = tmp_path / "checkpoint" / "last.safetensors", tiny.encoder()
+    harm, problem = DAMAGE[damage]
+    harm(file)
+    harmed, before = file.read_bytes(), tiny.adapter(found)
+    message = rf"checkpoint/last.safetensors {problem}.*; delete the folder checkpoint/ to start anew$"
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, replace(tiny.PLAN, epochs=1), tiny.dev_score, found=found)
+    assert same(before, tiny.adapter(found)) and file.read_bytes() == harmed
+    shutil.rmtree(file.parent)
+    assert len(train(tmp_path, replace(tiny.PLAN, epochs=1), tiny.dev_score)[1]) == 11
+
+
+def test_any_flipped_bit_of_a_checkpoint_is_refused(tmp_path, halfway):
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
+    file, draw = tmp_path / "checkpoint" / "last.safetensors", np.random.default_rng(0)
+    right = file.read_bytes()
+    for place in (*draw.integers(0, len(right), 60), *draw.integers(0, 4000, 20)):
+        content = bytearray(right)
+        content[place] ^= 1 << draw.integers(8)
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"delete the folder checkpoint/"):
+            checkpoint.State(tiny.encoder().model, None, {}, tmp_path).resume()
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, halfway):
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
+    found = tiny.with_adapter(tiny.encoder(adapter=False), rank=4)
+    with pytest.raises(ValueError, match=r"last.safetensors is of a model with other tensors; choose another run name"):
+        train(tmp_path, replace(tiny.PLAN, epochs=1), found=found)
 
 
 SHORT = replace(tiny.PLAN, epochs=2)  # 16 steps

@@ -18,6 +18,7 @@ from urllib.parse import quote_plus
 import jinja2
 from markupsafe import Markup
 
+from cardioembed_lib import files
 from cardioembed_study import paths, show
 from cardioembed_study.claims import ledger, verdicts
 from cardioembed_study.claims.checks import Check
@@ -77,9 +78,8 @@ def write(profile: str, claims: Mapping[str, Claim], judged: Sequence[Verdict], 
     ``claims.html`` and ``claims.csv`` hold every claim; the others are Markdown that pages include.
     """
     folder, table = paths.artifacts(profile) / "tables", rows(claims, judged)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "claims.html").write_text(as_html(table), encoding="utf-8")
-    with (folder / "claims.csv").open("w", encoding="utf-8", newline="") as file:
+    files.write(folder / "claims.html", as_html(table))
+    with files.replacing(folder / "claims.csv") as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
@@ -90,7 +90,7 @@ def write(profile: str, claims: Mapping[str, Claim], judged: Sequence[Verdict], 
         "claims-arithmetic": check_rows(checked),
     }
     for name, part in parts.items():
-        (folder / f"{name}.md").write_text(f"{show.HEAD}{show.table(part).data}\n", encoding="utf-8")
+        files.write(folder / f"{name}.md", f"{show.HEAD}{show.table(part).data}\n")
 
 
 def as_html(table: Sequence[Mapping[str, Any]]) -> str:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from cardioembed_lib.encoder import Encoder
-from cardioembed_study import embeddings
+from cardioembed_study import embeddings, paths
 from cardioembed_study.forgetting import mteb_tasks
 
 DRAWN_FROM = {"MedicalQARetrieval": "medquad", **mteb_tasks.FILES}  # task to the source that it is a part of
@@ -132,14 +132,12 @@ def trained_on(record: Mapping, folder: Path) -> set[str]:
 
     Raises:
         FileNotFoundError: a file is no longer there.
+        ValueError: it is not what was written (``paths.need``).
     """
     sources: set[str] = set()
     for name in (name for name in record["inputs"] if name.endswith(".parquet")):
-        file = next((f for room in ("pairs", "corpus") if (f := folder / room / name).is_file()), None)
-        if file is None:
-            raise FileNotFoundError(
-                f"{name}, on which a run was trained, is missing; run notebooks/01_corpus.ipynb again"
-            )
+        room = "corpus" if name == "passages.parquet" else "pairs"
+        file = paths.need(folder / room / name, "01_corpus")
         sources |= set(pl.scan_parquet(file).select("source").unique().collect()["source"])
     return sources
 
