@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -107,6 +108,19 @@ def refuse_open_door(what: str) -> None:
         )
 
 
+def refuse_name(profile: str, run: str) -> None:
+    """Refuse a run on restricted notes whose name no record could hold.
+
+    Raises:
+        ValueError: it is not in the profile's file.
+    """
+    if access(profile) != OPEN and run not in (known := settings.profile(profile).runs):
+        raise ValueError(
+            f"a run on restricted notes needs a name in profiles/{profile}.yaml, which has {', '.join(known) or 'none'}; "
+            "write it there first"
+        )
+
+
 def through(
     record: Mapping[str, Any], profile: str, measurement: str, model: str, inputs: Sequence[Path | str]
 ) -> dict[str, Any]:
@@ -127,6 +141,8 @@ def through(
     restricted, params = held and access(profile) != OPEN, record["params"]
     names = _names(profile, NOTEBOOKS[measurement], params) if restricted else None
     context = {"restricted": restricted, "names": names}
+    if restricted and measurement == "mimic":
+        context["codes"] = _frequent(paths.artifacts(profile) / "restricted" / "diagnoses.parquet")
     if model != "all":
         _check(Named, {"name": model}, context, "its name")
     if restricted and (strange := [file for file in inputs if Path(file).name not in _files()]):
@@ -168,6 +184,12 @@ def _files() -> set[str]:
     return {"temporal.parquet", "passages.parquet", "notes.all.json"} | {
         file.name for file in (paths.MANIFESTS / "clinical").rglob("*") if file.is_file()
     }
+
+
+def _frequent(file: Path) -> set[str]:
+    """Return the codes that at least ``FEW`` patients have."""
+    patients = pl.scan_parquet(file).group_by("code").agg(pl.col("subject_id").n_unique())
+    return set(patients.filter(pl.col("subject_id") >= FEW).collect()["code"])
 
 
 def _of_training(record: Mapping[str, Any], inputs: Sequence[Path | str]) -> dict[str, Any]:
@@ -219,9 +241,23 @@ def _number(value: float, info: ValidationInfo) -> float:
     return round(value, digits) + 0.0 if info.context["restricted"] else value
 
 
+def _code(value: str, info: ValidationInfo) -> str:
+    if value.replace(".", "") not in info.context.get("codes", [value.replace(".", "")]):
+        raise ValueError("no diagnosis that enough patients have")
+    return value
+
+
 def _size(value: float, info: ValidationInfo) -> float:
     """Return a size of the model; of a restricted record 0: rank and targets tell it, and it is large enough to be an id."""
     return 0 if info.context["restricted"] else value
+
+
+def _without_few(rows: Any, info: ValidationInfo) -> Any:
+    """Return rows by code without those of too few patients, where counts are hidden."""
+    if not info.context["restricted"] or not isinstance(rows, Mapping):
+        return rows
+    counts = {code: row.get("patients") if isinstance(row, Mapping) else None for code, row in rows.items()}
+    return {code: row for code, row in rows.items() if getattr(counts[code], "shown", "") != HIDDEN}
 
 
 def _name(value: str, info: ValidationInfo) -> str:
@@ -241,7 +277,7 @@ Steps = Annotated[int, Field(ge=0, le=10**7)]
 Size = Annotated[float | int, AfterValidator(_size)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_name)]
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_name)]
-Code = Annotated[str, Field(pattern=r"^(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?$")]
+Code = Annotated[str, Field(pattern=r"^(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?$"), AfterValidator(_code)]
 Weight = Annotated[str, Field(pattern=r"^[01]\.\d{1,2}$")]
 Group = Literal["seen", "unseen"]
 
@@ -288,9 +324,7 @@ class Codes(Macro):
         notes: Counted
         patients: Counted
 
-    per_code: Annotated[
-        dict[Code, Row], AfterValidator(lambda rows: {c: row for c, row in rows.items() if row.patients != HIDDEN})
-    ]
+    per_code: Annotated[dict[Code, Row], BeforeValidator(_without_few)]
     dropped: Counted
     scored: Counted
     skipped: Few

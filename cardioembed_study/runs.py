@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cardioembed_lib import files
-from cardioembed_study import paths, records
+from cardioembed_study import clinical, paths, records
 from cardioembed_study.settings import Train
 
 CODE = (  # modules that decide what a run learns
@@ -53,11 +53,13 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
         inputs: the files trained on.
 
     Raises:
-        ValueError: if the folder belongs to a run with other parameters, or another process works in it; nothing of it is
-            touched.
+        ValueError: if the folder belongs to a run with other parameters, or another process works in it, or restricted notes
+            are learnt from under a name that is not in the profile's file; nothing of it is touched.
     """
-    room = paths.restricted if "temporal" in parameters.pairs else paths.artifacts
-    folder = room(parameters.profile) / "runs" / name(parameters)
+    notes = "temporal" in parameters.pairs
+    if notes:
+        clinical.refuse_name(parameters.profile, name(parameters))
+    folder = (paths.restricted if notes else paths.artifacts)(parameters.profile) / "runs" / name(parameters)
     _own(folder)
     card = folder / "parameters.json"
     code = {name: Path(importlib.util.find_spec(name).origin) for name in CODE}

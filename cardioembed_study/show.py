@@ -115,7 +115,7 @@ def table(rows: Iterable[Mapping[str, Any]], digits: int = 3) -> Markdown:
 
 def write_table(profile: str, name: str, rows: Sequence[Mapping[str, Any]], digits: int = 3) -> Markdown:
     """Write ``tables/<name>.md`` and ``.csv`` and return the table; the book includes the file."""
-    folder, shown = paths.artifacts(profile) / "tables", table(rows, digits)
+    folder, shown = _folder(profile, "tables"), table(rows, digits)
     files.write(folder / f"{name}.md", f"{HEAD}{shown.data}\n")
     _write_csv(folder / f"{name}.csv", pl.DataFrame(list(rows), infer_schema_length=None, strict=False))
     return shown
@@ -125,12 +125,12 @@ def write_sections(profile: str, name: str, sections: Mapping[str, Sequence[Mapp
     """Write several tables into one ``tables/<name>.md``, each under its own title, and each as ``<name>-<n>.csv``."""
     tables = [write_table(profile, f"{name}-{n}", rows) for n, rows in enumerate(sections.values(), start=1)]
     parts = [f"**{title}**\n\n{shown.data}\n" for title, shown in zip(sections, tables, strict=True)]
-    files.write(paths.artifacts(profile) / "tables" / f"{name}.md", HEAD + "\n".join(parts))
+    files.write(_folder(profile, "tables") / f"{name}.md", HEAD + "\n".join(parts))
 
 
 def save(profile: str, name: str, fig: Figure, drawn: pl.DataFrame) -> None:
     """Write ``figures/<name>.svg``, byte for byte the same for the same numbers, and ``<name>.csv``, the numbers drawn."""
-    folder = paths.artifacts(profile) / "figures"
+    folder = _folder(profile, "figures")
     with mpl.rc_context(STYLE), files.replacing(folder / f"{name}.svg") as aside:
         fig.savefig(aside, format="svg", metadata={"Date": None})
     _write_csv(folder / f"{name}.csv", drawn)
@@ -262,14 +262,11 @@ def _cell(value: Any, digits: int) -> str:
     return str(value).replace("|", "\\|")
 
 
-<<<<<<< HEAD
 def _folder(profile: str, kind: str) -> Path:
     clinical.refuse_open_door(f"what belongs to {kind}/")
-    folder = paths.artifacts(profile) / kind
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-=======
+    return paths.artifacts(profile) / kind
+
+
 def _write_csv(path: Path, frame: pl.DataFrame) -> None:
     with files.replacing(path) as aside:
         frame.write_csv(aside, float_precision=6)
->>>>>>> wt-written

@@ -48,6 +48,8 @@ def room(tmp_path, monkeypatch):
     (folder / "access").write_text("restricted\n")
     pairs = {"split": ["train"] * 150 + ["dev"] * 50, "group": [f"patient{n}" for n in MANY]}
     pl.DataFrame(pairs).write_parquet(folder / "temporal.parquet")
+    codes = {"code": ["4019", "42731"] * 200 + ["27739"] * 7, "subject_id": [*np.repeat(MANY, 2), *range(7)]}
+    pl.DataFrame(codes).write_parquet(folder / "diagnoses.parquet")
     return folder.parent
 
 

@@ -161,10 +161,10 @@ def test_the_open_demo_has_the_published_numbers(tmp_path):
 # Nothing half-made
 
 
-def test_the_folder_is_its_owners_alone_and_holds_three_files(prepared):
+def test_the_folder_is_its_owners_alone_and_holds_three_files_and_their_sums(prepared):
     assert stat.S_IMODE(prepared[0].stat().st_mode) == 0o700
     names = {path.name for path in prepared[0].iterdir()} - {".lock"}
-    assert names == {"notes.parquet", "order.parquet", "diagnoses.parquet"}
+    assert names == {"notes.parquet", "order.parquet", "diagnoses.parquet", "SHA256SUMS"}
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):

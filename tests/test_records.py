@@ -195,7 +195,7 @@ def test_what_is_no_record_is_refused(tmp_path, text, message):
     ],
 )
 def test_a_record_is_read_only_as_it_was_written(tmp_path, old, new, message):
-    whole = dict.fromkeys(("counts", "inputs", "params"), {}) | {"metrics": {"mrr": 0.5}, "status": "run"}
+    whole = {key: {} for key in ("counts", "inputs", "params")} | {"metrics": {"mrr": 0.5}, "status": "run"}
     file = tmp_path / "x.json"
     file.write_text(json.dumps(records.signed(whole)))
     assert records.read(file)["metrics"] == {"mrr": 0.5}

@@ -101,6 +101,9 @@ def test_a_killed_processs_run_is_taken_over_and_a_line_says_so(tmp_path, other,
 
 
 def test_a_run_over_clinical_notes_is_for_its_owners_eyes(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no profile 'p'"):  # restricted until something says that it is open
+        runs.claim(parameters(pairs=["temporal"]), texts(tmp_path))
+    (paths.restricted("p") / "access").write_text("open")
     folder = runs.claim(parameters(pairs=["temporal"]), texts(tmp_path))
     assert folder == paths.restricted("p") / "runs" / "one" == paths.run("p", "one")
     assert paths.restricted("p").stat().st_mode & 0o777 == 0o700

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+from cardioembed_lib import files
 from cardioembed_study.clinical import Count, people
 from cardioembed_study.corpus import pairs
 from cardioembed_study.notes import source as note_source
@@ -67,10 +68,12 @@ def prepare(source: Path, target: Path, minimum: int = 50) -> dict[str, Count]:
         for left_behind in target.glob(".partial-*"):
             shutil.rmtree(left_behind)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=target) as partial:
-            counts = _write(tables, Path(partial), minimum)
+            made = Path(partial)
+            counts = _write(tables, made, minimum)
+            files.write_sums(made / "SHA256SUMS", made.glob("*.parquet"))
             (target / "order.parquet").unlink(missing_ok=True)
-            for name in ("notes", "diagnoses", "order"):
-                os.replace(Path(partial, f"{name}.parquet"), target / f"{name}.parquet")
+            for name in ("notes.parquet", "diagnoses.parquet", "SHA256SUMS", "order.parquet"):
+                os.replace(made / name, target / name)
     return counts
 
 
@@ -270,4 +273,5 @@ def _prepared(target: Path, name: str) -> Path:
             raise FileNotFoundError(
                 f"{needed}.parquet is missing in {target}; run notebooks/01_notes.ipynb, which prepares it"
             )
+    files.verify(target / "SHA256SUMS", [f"{name}.parquet"], "run notebooks/01_notes.ipynb again, which prepares it")
     return target / f"{name}.parquet"

@@ -22,6 +22,7 @@ from cardioembed_study import records as study_records
 from cardioembed_study.settings import Profile
 from cardioembed_study.workflow import executed, runner
 
+FLOORS = (*(f"retrieval.{floor}.json" for floor in ("random", "bm25", "tfidf")), "similarity.tfidf.json")
 PAGES = ("*.md", "*.yml", "*.bib", "_static/*")  # what the book is written in
 SHOWN = re.compile(r"\b(tables|figures)/([\w-]+)")  # a table or figure that a page names
 HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
@@ -162,7 +163,7 @@ def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
         ValueError: as for ``assemble``.
     """
     mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
-    optional = [f"curve.{mteb.curve}.json", *(f"mteb-not-run.{task}.json" for task in mteb.tasks)]
+    optional = [*FLOORS, f"curve.{mteb.curve}.json", *(f"mteb-not-run.{task}.json" for task in mteb.tasks)]
     names = [*(name for of_stem in records(profile).values() for name in of_stem), *optional]
     kept = {made / "results" / name: Path("results") / profile.name / name for name in names}
     kept = {file: place for file, place in kept.items() if file.is_file()}
