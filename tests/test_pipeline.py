@@ -1,8 +1,10 @@
 """The graph: what runs again, what is published; notebooks that write empty files stand for the real ones."""
 
+import hashlib
 import json
 import os
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -32,6 +34,8 @@ def finished(tmp_path, monkeypatch):
     files |= {
         f"runs/{run}/adapter/{name}": "{}" for run in "ab" for name in ("adapter_model.safetensors", "config.json")
     }
+    empty = hashlib.sha256(b"{}").hexdigest()
+    files |= {f"runs/{run}/adapter/SHA256SUMS": f"{empty}  adapter_model.safetensors\n" for run in "ab"}
     files |= {"tables/claims-headline.md": "<!-- made -->\n| a |", "figures/fig.svg": "<svg/>", "figures/fig.csv": "a"}
     for name, text in files.items():
         (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +106,32 @@ def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
     assert publish.main(["evidence", "toy"]) == 1
     assert f"artifacts/toy/{name}, line 1, names a folder of this machine" in capsys.readouterr().err
     assert not (finished / "book" / "results").exists() and not any((finished / "adapters").iterdir())
+
+
+def test_an_adapter_that_is_not_what_was_trained_is_not_published(finished, capsys):
+    (finished / "artifacts" / "toy" / "runs" / "a" / "adapter" / "adapter_model.safetensors").write_text("[]")
+    assert publish.main(["evidence", "toy"]) == 1
+    assert "adapter/adapter_model.safetensors: sha256 is" in capsys.readouterr().err
+    assert not (finished / "adapters" / "toy.a").exists()
+
+
+def test_a_kill_between_two_folders_leaves_the_old_or_the_new(finished, monkeypatch):
+    assert publish.main(["evidence", "toy"]) == 0
+    before, rename = listing(finished / "book"), Path.rename
+
+    def killed(self, target):
+        if self.name.endswith(".aside"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        publish.main(["evidence", "toy"])
+    monkeypatch.setattr(Path, "rename", rename)
+    (finished / "artifacts" / "toy" / "executed" / "06_report.ipynb").rename(finished / "away.ipynb")
+    assert publish.main(["evidence", "toy"]) == 1  # and what it needs to go on is not lost by then
+    (finished / "away.ipynb").rename(finished / "artifacts" / "toy" / "executed" / "06_report.ipynb")
+    assert publish.main(["evidence", "toy"]) == 0 and listing(finished / "book") == before
 
 
 def test_only_named_files_and_records_as_they_were_written_are_published(finished, capsys):

@@ -6,7 +6,6 @@ here lies below ``paths.restricted``; what leaves goes through ``records.write``
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +38,8 @@ def make(p: Notes) -> Study | None:
 
     Raises:
         FileNotFoundError: the source's tables are missing, with what to do.
-        ValueError: they are not MIMIC-III's; there are fewer patients than wanted; of a restricted source, a split would have
-            too few to be counted; the folder has held restricted notes before, and these are not.
+        ValueError: they are not MIMIC-III's; there are fewer patients than wanted, or, of a restricted source, than can be
+            shown; the folder has held restricted notes before, and these are not.
     """
     if not p.source:
         return None
@@ -51,11 +50,11 @@ def make(p: Notes) -> Study | None:
     drawn = 0 if source.format == "generated" else p.patients  # as many were generated as are wanted
     subjects = mimic.sample(room, drawn, p.seed)
     splits = mimic.split(subjects, p.split, p.seed)
-    sizes = Counter(splits.values())
-    if source.access != clinical.OPEN and min(sizes.values()) < clinical.FEW:
+    least = min(list(splits.values()).count(split) for split in ("train", "test"))
+    if source.access != clinical.OPEN and least < clinical.FEW:
         raise ValueError(
-            f"of a restricted source every split needs {clinical.FEW} patients, and one would have {min(sizes.values())}: "
-            "nothing of it could be shown; take more `patients`, or other shares in `split`"
+            f"of a restricted source train and test need {clinical.FEW} patients each, and one would have {least}: nothing of it "
+            "could be shown; take more `patients`, or other shares in `split`"
         )
     notes = mimic.notes(room, subjects)
     notes = notes.with_columns(split=pl.col("subject_id").replace_strict(splits, return_dtype=pl.String))

@@ -91,9 +91,7 @@ def assemble(name: str) -> Path:
     _refuse_missing(profile, made)
     copies, folder = _evidence(profile, made), made / "book"
     pages = {file: file.relative_to(paths.BOOK) for pattern in PAGES for file in paths.BOOK.glob(pattern)}
-    shutil.rmtree(folder, ignore_errors=True)
-    for source, target in (pages | {paths.ROOT / "_config.yml": Path("_config.yml")} | copies).items():
-        _copy(source, folder / target)
+    _replace({folder: pages | {paths.ROOT / "_config.yml": Path("_config.yml")} | copies})
     return folder
 
 
@@ -108,37 +106,44 @@ def evidence(name: str) -> list[Path]:
     profile, made = settings.profile(name), paths.artifacts(name)
     _refuse_missing(profile, made)
     _refuse_stale(profile, made)
-    targets: dict[Path, list[tuple[Path, Path]]] = {}
+    targets: dict[Path, dict[Path, Path]] = {}
     for source, target in _evidence(profile, made).items():
         folder = paths.BOOK / ("results/" + name if target.parts[0] == "results" else target.parts[0])
-        targets.setdefault(folder, []).append((source, (paths.BOOK / target).relative_to(folder)))
+        targets.setdefault(folder, {})[source] = (paths.BOOK / target).relative_to(folder)
     for run in settings.check("03_retrieval", profile.notebooks["03_retrieval"]).runs:
         if _on_notes(profile, run):
             raise ValueError(
                 f"run {run} learnt from clinical notes; what they taught is never published: take it out of 03"
             )
         adapter = made / "runs" / run / "adapter"
-        targets[paths.ADAPTERS / f"{name}.{run}"] = [(file, file.relative_to(adapter)) for file in _files(adapter)]
-    sources = [source for copies in targets.values() for source, _ in copies]
-    for source in sources:
+        files.verify(adapter / "SHA256SUMS", [], f"run 02_train for {run} again")
+        targets[paths.ADAPTERS / f"{name}.{run}"] = {file: file.relative_to(adapter) for file in _files(adapter)}
+    for source in (source for copies in targets.values() for source in copies):
         _refuse_paths(source)
-    for folder, copies in targets.items():
-        aside = folder.with_name(f".{folder.name}.aside")
-        shutil.rmtree(aside, ignore_errors=True)
-        for source, target in copies:
-            _copy(source, aside / target)
-    for folder in targets:
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        folder.with_name(f".{folder.name}.aside").rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+    _replace(targets)
     for stale in paths.ADAPTERS.glob(f"{name}.*"):
         if stale not in targets:
             shutil.rmtree(stale)
     _write_readme(name)
     return sorted(targets)
+
+
+def _replace(targets: Mapping[Path, Mapping[Path, Path]]) -> None:
+    """Replace folders by copies of files (place to path inside), all of them whole before the first takes its place."""
+    names = {folder: [folder.with_name(f".{folder.name}.{end}") for end in ("aside", "old")] for folder in targets}
+    for folder, (aside, old) in names.items():
+        if old.exists() and not folder.exists():  # killed between the two
+            old.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        for source, target in targets[folder].items():
+            with files.replacing(aside / target) as copy:
+                shutil.copyfile(source, copy)
+    for folder, (aside, old) in names.items():
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         done = [assemble(chosen.profile)] if chosen.what == "assemble" else evidence(chosen.profile)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.writelines(f"wrote {_short(folder)}\n" for folder in done)
@@ -278,11 +283,6 @@ def _refuse_paths(file: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
 
 
 def _short(path: Path) -> str:

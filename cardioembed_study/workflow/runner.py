@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given, kernel = _of_profile(chosen.notebook.stem, chosen.profile, chosen.run)
         given |= {name: _value(text) for name, text in chosen.p}
         run(chosen.notebook, chosen.output, given, chosen.kernel or kernel, chosen.record)
-    except (KeyError, ValueError, RuntimeError, FileNotFoundError) as error:
+    except (KeyError, ValueError, RuntimeError, OSError) as error:
         print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
         return 1
     return 0
