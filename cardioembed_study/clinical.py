@@ -72,7 +72,7 @@ class Count(int):
         >>> [Count(range(n)).shown for n in (0, 1, 10, 11, 29, 31)]
         [0, '<11', '<11', 20, 20, 40]
         """
-        return HIDDEN if 0 < self.patients < FEW else max(STEP, round(self / STEP) * STEP) if self else 0
+        return HIDDEN if 0 < self.patients < FEW else max(STEP, int(self / STEP + 0.5) * STEP) if self else 0
 
 
 def people(owners: ArrayLike) -> Count:

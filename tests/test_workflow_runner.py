@@ -235,6 +235,14 @@ def test_what_is_published_is_made_where_notes_cannot_be_opened(project, capfd, 
 
 
 @pytest.mark.slow
+def test_a_kernel_on_notes_that_crashes_says_nothing_here(project, capfd):
+    room = write_closed(project, "import os\nos.write(2, b'10006')\nos.write(1, b'10006')\nos.abort()", READ)
+    assert start(project, "05_mimic", "--profile", "toy") == 1
+    said = capfd.readouterr()
+    assert "cell 'step-1': the kernel died" in said.err and "10006" not in said.err + said.out + outside(project, room)
+
+
+@pytest.mark.slow
 def test_a_run_on_notes_shows_its_code_alone(project):
     toy_tree.write_profile(project, **{"02_train": {"a": {"pairs": ["temporal"]}, "b": {}}})
     toy_tree.write_notebook(project, "02_train", "print(10006)")

@@ -25,6 +25,7 @@ from typing import Any, TextIO
 import nbformat
 import papermill
 import yaml
+from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -81,6 +82,18 @@ class Behind:
         self.stream.flush()
 
 
+def muffled(log: TextIO) -> type[AsyncKernelManager]:
+    """Return a manager of kernels whose process says nothing to this terminal, not even when it crashes, but to a log."""
+
+    class Muffled(AsyncKernelManager):
+        async def _async_start_kernel(self, **options: Any) -> None:
+            await super()._async_start_kernel(stdout=log, stderr=log, **options)
+
+        start_kernel = _async_start_kernel
+
+    return Muffled
+
+
 def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, records: Sequence[Path] = ()) -> None:
     """Run a notebook and write it, executed, to ``output``; a failed run leaves ``<name>.failed.ipynb`` and no record.
 
@@ -111,7 +124,8 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
         if notes:
             quiet = access(notebook.stem, p) != clinical.OPEN
             with (room / f"{output.stem}.log").open("w", encoding="utf-8") as log:
-                _execute(notebook.absolute(), partial, given, kernel, (Behind(log, sys.stdout),) * 2, quiet)
+                streams = (Behind(log, sys.stdout),) * 2
+                _execute(notebook.absolute(), partial, given, kernel, streams, quiet, kernel_manager_class=muffled(log))
             shown = executed.clean(rendered(notebook, given, kernel))
             partial.replace(room / f"{output.stem}.ipynb")
         else:
@@ -239,6 +253,7 @@ def _execute(
     kernel: str,
     streams: tuple[Lines | Behind, Lines | Behind],
     quiet: bool = False,
+    **options: Any,
 ) -> None:
     """Run a notebook into ``partial``, showing each cell's name; a failure names the cell, if quiet with its class alone."""
     step = ""
@@ -262,6 +277,7 @@ def _execute(
             iopub_timeout=OUTPUT_SECONDS,
             on_cell_start=announce,
             extra_arguments=["--log-level=40"],  # not the kernel's notice that it speaks to this process over TCP
+            **options,
         )
     except PapermillExecutionError as error:
         said = _class(error.ename) if quiet else f"{error.ename}: {error.evalue}"
