@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -113,6 +114,22 @@ def test_an_adapter_that_is_not_what_was_trained_is_not_published(finished, caps
     assert publish.main(["evidence", "toy"]) == 1
     assert "adapter/adapter_model.safetensors: sha256 is" in capsys.readouterr().err
     assert not (finished / "adapters" / "toy.a").exists()
+
+
+@pytest.mark.parametrize("what", ["assemble", "evidence"])
+def test_a_full_disk_leaves_what_was_published(finished, monkeypatch, capsys, what):
+    assert publish.main([what, "toy"]) == 0
+    before, copied = listing(finished), []
+
+    def full(source, target):
+        copied.append(target)
+        if len(copied) == 12:
+            raise OSError(28, "No space left on device")
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    assert publish.main([what, "toy"]) == 1 and "No space left on device" in capsys.readouterr().err
+    assert {name for name in listing(finished) if ".aside/" not in name} == before
 
 
 def test_a_kill_between_two_folders_leaves_the_old_or_the_new(finished, monkeypatch):
