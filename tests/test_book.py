@@ -266,6 +266,8 @@ def again(evidence, tmp_path_factory):
     """Return the folder and the names of 06_report, its cells run on the committed records; no history is committed."""
     folder = tmp_path_factory.mktemp("again")
     shutil.copytree(BOOK / "results" / evidence, folder / evidence / "results")
+    (folder / evidence / "figures").mkdir()
+    shutil.copy(BOOK / "figures" / "fig-notes-map.csv", folder / evidence / "figures")  # of 05_mimic; no record has it
     names = {"profile": evidence}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARDIOEMBED_ARTIFACTS", str(folder))

@@ -148,7 +148,7 @@ def test_counts_of_few_patients_are_hidden_codes_of_few_left_out_and_generated_n
     )
     assert write("train")["counts"] == {
         "best_step": 9,
-        "dev_queries": 40,
+        "dev_queries": 60,
         "pairs": 160,
         "steps": 9,
         "trained_parameters": 0,
