@@ -85,9 +85,7 @@ class Corpus(Parameters):
 
     sources: Sources
     benchmarks: Benchmarks
-    near_duplicate: Annotated[
-        float, Field(ge=0.2, le=1)
-    ]  # below, texts of one subject count as one, and LSH misses many
+    near_duplicate: Annotated[float, Field(ge=0.2, le=1)]  # below, texts of one subject are one, and LSH misses many
     cardiology_split: Shares
     other_split: Shares
     seed: Seed
@@ -330,6 +328,8 @@ def _profile(name: str, content: dict[str, Any]) -> Profile:
         for run in [*getattr(p, "runs", []), getattr(p, "curve", ""), getattr(p, "textbook", "")]:
             if run and run not in runs:
                 raise ValueError(f"{stem}: 02_train has no run {run!r}; {files.near_miss(run, runs)}")
+            if run and stem != "05_mimic" and "temporal" in runs[run].get("pairs", []):
+                raise ValueError(f"{stem}: run {run!r} learnt from clinical notes, wanted none; 05_mimic measures it")
     made = checked["01_corpus"].benchmarks
     for asked in checked["03_retrieval"].benchmarks:
         if asked not in made:

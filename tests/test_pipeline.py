@@ -85,7 +85,7 @@ def test_an_unfinished_profile_is_not_published(finished, capsys, name):
 def test_an_adapter_that_learnt_from_clinical_notes_is_not_published(finished, capsys):
     toy_tree.write_profile(finished, **{"02_train": {"a": {"pairs": ["temporal"]}, "b": {"seed": 18}}})
     assert publish.main(["evidence", "toy"]) == 1
-    assert "run a learnt from clinical notes; what they taught is never published" in capsys.readouterr().err
+    assert "03_retrieval: run 'a' learnt from clinical notes, wanted none; 05_mimic measures it" in capsys.readouterr().err
     assert not (finished / "adapters" / "toy.a").exists()
 
 
