@@ -244,7 +244,8 @@ def test_a_kernel_on_notes_that_crashes_says_nothing_here(project, capfd):
 
 @pytest.mark.slow
 def test_a_run_on_notes_shows_its_code_alone(project):
-    toy_tree.write_profile(project, **{"02_train": {"a": {"pairs": ["temporal"]}, "b": {}}})
+    runs = {"a": {"pairs": ["temporal"]}, "b": {}}
+    toy_tree.write_profile(project, **{"02_train": runs, "03_retrieval": {}, "04_mteb": {}})
     toy_tree.write_notebook(project, "02_train", "print(10006)")
     assert start(project, "02_train", "--profile", "toy", "--run", "a") == 0
     shown = nbformat.read(project / "out" / "x.ipynb", as_version=4)
