@@ -95,6 +95,11 @@ def sealed(measurement: str, params: Mapping[str, Any]) -> bool:
     return measurement in NOTEBOOKS and (measurement != "train" or "temporal" in params.get("pairs", []))
 
 
+def none_restricted() -> bool:
+    """Return whether no profile's folder of notes, beside each other in one place, holds restricted ones."""
+    return all(access(folder.parent.name) == OPEN for folder in paths.artifacts("x").parent.glob("*/restricted"))
+
+
 def refuse_open_door(what: str) -> None:
     """Refuse what is about to be written outside ``restricted`` by a process that has read restricted notes.
 
@@ -108,16 +113,25 @@ def refuse_open_door(what: str) -> None:
         )
 
 
-def refuse_name(profile: str, run: str) -> None:
-    """Refuse a run on restricted notes whose name no record could hold.
+def refuse_strange(p: settings.Parameters, run: str = "") -> None:
+    """Refuse parameters of a notebook on restricted notes that are not those of the profile's file, as no record could hold them.
+
+    Args:
+        p: of ``01_notes``, ``02_train`` or ``05_mimic``.
+        run: its name, of ``02_train``.
 
     Raises:
-        ValueError: it is not in the profile's file.
+        ValueError: naming those that differ, never what they are.
     """
-    if access(profile) != OPEN and run not in (known := settings.profile(profile).runs):
+    if access(p.profile) == OPEN:
+        return
+    stem = next(stem for stem, kind in settings.NOTEBOOKS.items() if type(p) is kind)
+    written, run = settings.profile(p.profile), getattr(p, "run", "") or run
+    given = (written.runs if stem == "02_train" else written.notebooks).get(run or stem, {})
+    wanted = settings.check(stem, {"profile": p.profile} | given).model_dump()
+    if strange := [name for name, value in p.model_dump().items() if value != wanted[name]]:
         raise ValueError(
-            f"a run on restricted notes needs a name in profiles/{profile}.yaml, which has {', '.join(known) or 'none'}; "
-            "write it there first"
+            f"{stem}: {', '.join(strange)} of a study of restricted notes must stand in profiles/{p.profile}.yaml; write it there"
         )
 
 
@@ -138,9 +152,9 @@ def through(
             its patients, a name or text that the profile does not have. Says where, and never what.
     """
     held = record["status"] == "run" or (paths.artifacts(profile) / "restricted" / "access").exists()
-    restricted, params = held and access(profile) != OPEN, record["params"]
-    names = _names(profile, NOTEBOOKS[measurement], params) if restricted else None
-    context = {"restricted": restricted, "names": names}
+    opened = {profile, *paths.OPENED} if held else set()
+    restricted, params = any(access(one) != OPEN for one in opened), record["params"]
+    context = {"restricted": restricted, "names": _names(profile) if restricted else None}
     if restricted and measurement == "mimic":
         context["codes"] = _frequent(paths.artifacts(profile) / "restricted" / "diagnoses.parquet")
     if model != "all":
@@ -154,7 +168,7 @@ def through(
         raise ValueError(f"parameters: they are not those of {NOTEBOOKS[measurement]}; see its first cell") from None
     kept = _check(Extras, {k: params[k] for k in extras}, context, "parameters")
     if restricted:
-        _check(Texts, {"texts": list(_texts(given.model_dump()))}, context, "parameters")
+        refuse_strange(given)
     whole = given.model_dump() | kept
     if record["status"] != "run":
         if record["metrics"] or record["counts"] or record.get("reason") != NO_SOURCE:
@@ -165,11 +179,9 @@ def through(
     return _check(SCHEMA[measurement], parts, context, measurement) | {"params": whole}
 
 
-def _names(profile: str, notebook: str, params: Mapping[str, Any]) -> set[str]:
-    """Return the texts that the records of a profile may hold: what stands in its file and the notebook, and ``_listed``."""
-    written = settings.profile(profile)
-    of_notebook = written.runs.get(params.get("run", ""), {}) if notebook == "02_train" else written.notebooks[notebook]
-    return _listed() | set(written.runs) | {*_texts(settings.defaults(notebook)), *_texts(of_notebook)}
+def _names(profile: str) -> set[str]:
+    """Return the names that the records of a profile may hold: of its runs, and ``_listed``."""
+    return _listed() | set(settings.profile(profile).runs)
 
 
 def _listed() -> set[str]:
@@ -247,9 +259,16 @@ def _code(value: str, info: ValidationInfo) -> str:
     return value
 
 
-def _size(value: float, info: ValidationInfo) -> float:
-    """Return a size of the model; of a restricted record 0: rank and targets tell it, and it is large enough to be an id."""
-    return 0 if info.context["restricted"] else value
+def _told(value: float, info: ValidationInfo) -> float | None:
+    """Return a number that is no score; none of a restricted source: chance, ceilings and sizes are functions of counts."""
+    return None if info.context["restricted"] else value
+
+
+def _enough(block: Any, info: ValidationInfo) -> Any:
+    """Refuse the scores of too few patients."""
+    if info.context["restricted"] and getattr(block.patients, "startswith", None):
+        raise ValueError("of too few patients")
+    return block
 
 
 def _without_few(rows: Any, info: ValidationInfo) -> Any:
@@ -274,7 +293,7 @@ Change = Annotated[
 Loss = Annotated[float, Field(ge=-1, le=100), AfterValidator(_number)]
 Few = Annotated[int, Field(ge=0, le=200)]  # codes, classes
 Steps = Annotated[int, Field(ge=0, le=10**7)]
-Size = Annotated[float | int, AfterValidator(_size)]
+Told = Annotated[float, AfterValidator(_told)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_name)]
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_name)]
 Code = Annotated[str, Field(pattern=r"^(\d{3}|V\d\d|E\d{3})(\.\d{1,2})?$"), AfterValidator(_code)]
@@ -301,15 +320,15 @@ Interval = _closed("Interval", low=Change, high=Change)
 Difference = _closed("Difference", Interval, difference=Change, on=(Share | None, None), off=(Share | None, None))
 Form = _closed(
     "Form",
-    **_all([f"{name}_at_{k}" for k in KS for name in ("recall", "random")], Share),
-    **_all([f"recall_at_{k}_{end}" for k in KS for end in ("low", "high")], Share),
-    **_all([f"ceiling_at_{k}" for k in KS], Share, optional=True),
+    **_all([f"recall_at_{k}{end}" for k in KS for end in ("", "_low", "_high")], Share),
+    **_all([f"random_at_{k}" for k in KS], Told),
+    **_all([f"ceiling_at_{k}" for k in KS], Told, optional=True),
 )
 Recall = _closed(
     "Recall",
     **_all(("published", "corrected", "other_patients"), Form),
-    **_all(("effective_k", "same_patient_before"), Share),
-    same_patient_candidates=Annotated[float, Field(ge=0, le=1000), AfterValidator(_number)],
+    **_all(("effective_k", "same_patient_before"), Told),
+    same_patient_candidates=Told,
 )
 Macro = _closed("Macro", Interval, macro=Share, notes=Counted, patients=Counted)
 
@@ -328,18 +347,20 @@ class Codes(Macro):
     dropped: Counted
     scored: Counted
     skipped: Few
-    unseen: _closed("Unseen", Macro, codes=Few) | None = None
+    unseen: Annotated[_closed("Unseen", Macro, codes=Few), AfterValidator(_enough)] | None = None
 
 
 Silhouette = _closed("Silhouette", Interval, silhouette=Change)
-Labels = _closed("Labels", Silhouette, n=Counted, classes=Few)
+Labels = _closed("Labels", Silhouette, n=Counted, classes=Annotated[int, AfterValidator(_told)])
 MEASURES = [f"{form}_at_10_{group}" for form in ("corrected", "other_patients") for group in ("seen", "unseen")]
 LossName = Literal["infonce", "triplet", "soft_chapter", "himulcon"]
 Losses = dict[
     LossName,
     _closed("Measures", **_all([*MEASURES, "auroc_unseen"], Difference, optional=True)),
 ]
-PATIENTS = _closed("Patients", **_all(("queries", "candidates", "patients"), Counted))
+PATIENTS = Annotated[
+    _closed("Patients", **_all(("queries", "candidates", "patients"), Counted)), AfterValidator(_enough)
+]
 TABLES = (
     *("notes_read", "dropped_error", "dropped_short", "notes", "without_admission", "without_time"),
     *("patients_with_notes", "admissions_with_notes", "pairs_across", "pairs_within", "patients", "admissions"),
@@ -367,13 +388,13 @@ SCHEMA = {
             dev_mrr_merged=dict[Weight, Share],
             dev_separation=Change,
             **_all(("loss_first", "loss_last", "loss_floor"), Loss),
-            adapter_mebibytes=Size,
+            adapter_mebibytes=Told,
         ),
         counts=_closed(
             "TrainCounts",
             **_all(("pairs", "dev_queries"), Counted),
             **_all(("steps", "best_step"), Steps),
-            trained_parameters=Size,
+            trained_parameters=Annotated[int, AfterValidator(_told)],
         ),
     ),
     "mimic": _closed(
@@ -381,7 +402,10 @@ SCHEMA = {
         metrics=_closed(
             "MimicMetrics",
             recall=dict[Group, Recall],
-            auroc=(_closed("Splits", rows=Codes, patients=Codes) | None, None),
+            auroc=(
+                _closed("Splits", **_all(("rows", "patients"), Annotated[Codes, AfterValidator(_enough)])) | None,
+                None,
+            ),
             silhouette=(
                 _closed("Silhouettes", **_all(("chapter", "category"), Labels), delta=Silhouette) | None,
                 None,
@@ -402,7 +426,6 @@ SCHEMA = {
     ),
 }
 Named = _closed("Named", name=Name)
-Texts = _closed("Texts", texts=list[Text])
 Facts = _closed("Facts", **_all(("title", "role", "licence", "revision", "source", "access"), Text | None))
 Extras = _closed(
     "Extras",

@@ -43,6 +43,8 @@ def restricted(profile: str) -> Path:
     folder = artifacts(profile) / "restricted"
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
+    if not (ignore := folder / ".gitignore").exists():
+        ignore.write_text("*\n", encoding="utf-8")  # wherever the artefacts lie
     return folder
 
 

@@ -58,7 +58,7 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
     """
     notes = "temporal" in parameters.pairs
     if notes:
-        clinical.refuse_name(parameters.profile, name(parameters))
+        clinical.refuse_strange(parameters, name(parameters))
     folder = (paths.restricted if notes else paths.artifacts)(parameters.profile) / "runs" / name(parameters)
     _own(folder)
     card = folder / "parameters.json"

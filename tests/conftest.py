@@ -63,6 +63,8 @@ def no_network():
 def nothing_restricted_was_opened():
     """Let each test begin as a process that has not seen a clinical note."""
     paths.OPENED.clear()
+    yield
+    paths.OPENED.clear()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from cardioembed_study.workflow import runner
 
 ALL = leaks.leaks()
 MANY, FEW = np.arange(200) % 40, np.arange(200) % 7  # patients of 200 rows: 40, and 7
+LEARNT = {"pairs": ["temporal"], "epochs": 9, "recipe": "notes"}
 REFUSED = (ValueError, TypeError, PermissionError, FileNotFoundError)
 
 
@@ -29,10 +30,8 @@ REFUSED = (ValueError, TypeError, PermissionError, FileNotFoundError)
 def room(tmp_path, monkeypatch):
     """Return the folder of a profile whose notes are restricted."""
     (tmp_path / "profiles").mkdir()
-    runs = {"b": {"pairs": ["temporal"], "epochs": 9, "recipe": "notes"}}
-    toy_tree.write_profile(
-        tmp_path, **{"02_train": runs, "03_retrieval": {}, "04_mteb": {}, "05_mimic": {"runs": ["b"]}}
-    )
+    own = {"01_notes": {"source": "mimic3"}, "05_mimic": {"runs": ["b"]}, "03_retrieval": {}, "04_mteb": {}}
+    toy_tree.write_profile(tmp_path, **own, **{"02_train": {"b": LEARNT}})
     monkeypatch.setattr(paths, "PROFILES", tmp_path / "profiles")
     monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setattr(records, "_commit", lambda: "0000000")
@@ -85,8 +84,7 @@ def given(measurement):
             | {"dev_mrr_merged": {"0.5": 0.25}, "dev_separation": 0.1, "adapter_mebibytes": 86.6}
             | dict.fromkeys(("loss_first", "loss_last", "loss_floor"), 2.5),
             "counts": {"pairs": 150, "dev_queries": 50, "steps": 9, "best_step": 9, "trained_parameters": 22_713_216},
-            "params": p
-            | {"run": "b", "pairs": ["temporal"], "epochs": 9, "recipe": "notes", "precision_used": "float32"},
+            "params": p | LEARNT | {"run": "b", "precision_used": "float32"},
         },
         "mimic": {
             "metrics": {
@@ -151,12 +149,34 @@ def test_counts_of_few_patients_are_hidden_codes_of_few_left_out_and_generated_n
         "dev_queries": 60,
         "pairs": 160,
         "steps": 9,
-        "trained_parameters": 0,
+        "trained_parameters": None,
     }
     (room / "restricted" / "access").write_text("open\n")
     shown = write("mimic", metrics=metrics)
     assert shown["metrics"]["auroc"]["rows"]["per_code"]["277.39"] == {"auroc": 0.9, "notes": 200, "patients": 7}
     assert shown["metrics"]["auroc"]["rows"]["low"] == 0.5 and shown["metrics"]["auroc"]["rows"]["dropped"] == 200
+
+
+def test_scores_of_too_few_patients_and_numbers_that_tell_counts_are_withheld(room):
+    m = write("mimic")["metrics"]
+    assert m["recall"]["unseen"]["effective_k"] is m["recall"]["unseen"]["published"]["random_at_1"] is None
+    assert m["silhouette"]["chapter"]["classes"] is None
+    few = dict.fromkeys(("queries", "candidates"), Count(FEW)) | {"patients": people(FEW)}
+    with pytest.raises(ValueError, match=r"mimic: what stands at counts.* may not leave"):
+        write("mimic", counts={"unseen": few})
+    metrics = given("mimic")["metrics"]
+    metrics["auroc"]["rows"] |= {"patients": people(FEW)}
+    with pytest.raises(ValueError, match=r"mimic: what stands at metrics.auroc.* may not leave"):
+        write("mimic", metrics=metrics)
+
+
+def test_what_an_open_profile_writes_after_restricted_notes_were_opened_is_hidden_too(room):
+    (room.parent / "other" / "restricted").mkdir(parents=True)
+    (room / "restricted" / "access").write_text("open")
+    assert write("notes")["counts"]["categories"]["Consult"] == 200
+    paths.restricted("other")
+    assert write("notes")["counts"]["categories"]["Consult"] == "<11"
+    assert clinical.none_restricted() is False
 
 
 def test_no_sum_of_shown_counts_gives_a_hidden_one_away():
@@ -190,6 +210,7 @@ PLACES = {  # where a piece is put into what a notebook gives
     "a metric": lambda m, x: (m["metrics"]["recall"]["unseen"]["corrected"], "recall_at_1", x),
     "a difference": lambda m, x: (m["metrics"]["silhouette"]["delta"], "low", x),
     "a mean": lambda m, x: (m["metrics"]["recall"]["unseen"], "same_patient_candidates", x),
+    "a number of the parameters": lambda m, x: (m["params"], "seed", x),
     "a count": lambda m, x: (m["counts"]["unseen"], "queries", x),
     "classes": lambda m, x: (m["metrics"]["silhouette"]["chapter"], "classes", x),
     "a metric's name": lambda m, x: (m["metrics"], str(x), 0.5),

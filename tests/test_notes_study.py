@@ -145,6 +145,14 @@ def test_restricted_notes_are_not_sent_to_a_service_and_not_drawn(study, p, poin
     asked = p.model_copy(update={"service": "http://127.0.0.1:9/v1", "service_model": "far", "service_key": ""})
     with pytest.raises(ValueError, match="restricted text is never sent to a remote service"):
         measures.vectors(sealed, "far", asked)
+    mark = paths.restricted("p") / "access"
+    mark.write_text("restricted")  # and a manifest that says "open" by now does not open what was read
+    with pytest.raises(ValueError, match="restricted text is never sent to a remote service"):
+        measures.vectors(study, "far", asked)
+    mark.write_text("open")
+    assert (
+        list(measures.questions(study)) == ["seen", "unseen"] and measures.questions(sealed) == {}
+    )  # of 5 patients each
     for shown, expected in ((study, len(study.notes)), (sealed, 0), (None, 0)):
         measures.write_map(p, shown, [points])
         assert len(figures.points("p")) == expected

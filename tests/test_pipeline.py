@@ -85,7 +85,9 @@ def test_an_unfinished_profile_is_not_published(finished, capsys, name):
 def test_an_adapter_that_learnt_from_clinical_notes_is_not_published(finished, capsys):
     toy_tree.write_profile(finished, **{"02_train": {"a": {"pairs": ["temporal"]}, "b": {"seed": 18}}})
     assert publish.main(["evidence", "toy"]) == 1
-    assert "03_retrieval: run 'a' learnt from clinical notes, wanted none; 05_mimic measures it" in capsys.readouterr().err
+    assert (
+        "03_retrieval: run 'a' learnt from clinical notes, wanted none; 05_mimic measures it" in capsys.readouterr().err
+    )
     assert not (finished / "adapters" / "toy.a").exists()
 
 
@@ -100,7 +102,7 @@ def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, 
     assert "02_train.a.ipynb, 02_train.b.ipynb: executed from older code" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["tables/claims-headline.md", "results/train.a.json", "runs/b/adapter/config.json"])
+@pytest.mark.parametrize("name", ["tables/claims-headline.md", "results/train.a.json", "runs/b/adapter/README.md"])
 def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
     file, said = finished / "artifacts" / "toy" / name, {"base": str(finished / "models")}
     file.write_text(json.dumps(records.signed(json.loads(toy_tree.RECORD) | {"params": said})))
@@ -153,13 +155,11 @@ def test_a_kill_between_two_folders_leaves_the_old_or_the_new(finished, monkeypa
 
 def test_only_named_files_and_records_as_they_were_written_are_published(finished, capsys):
     made = finished / "artifacts" / "toy"
-    for stray in (
-        "results/ids.json",
-        "tables/ids.csv",
-        "figures/note.png",
-        "mteb/results/m/x/vectors.json",
-        "notes.txt",
-    ):
+    (finished / "book" / "index.md").write_text("# A book\n\nfigures/fig.svg tables/t.md\n")
+    (made / "tables" / "t.md").write_text("**one**\n")
+    strays = ["results/ids.json", "tables/ids.csv", "figures/note.png", "mteb/results/m/x/vectors.json", "notes.txt"]
+    strays += ["tables/t.txt", "tables/t-2.csv", "tables/t.parquet", "figures/fig-1.svg", "figures/fig.png"]
+    for stray in [*strays, "runs/a/adapter/examples.txt"]:
         (made / stray).parent.mkdir(parents=True, exist_ok=True)
         (made / stray).write_text("10006")
     (finished / "book" / "ids.csv").write_text("10006")
@@ -179,6 +179,17 @@ def test_only_named_files_and_records_as_they_were_written_are_published(finishe
         for what in ("assemble", "evidence"):
             assert publish.main([what, "toy"]) == 1 and message in capsys.readouterr().err
         (made / name).write_text(before)
+
+
+@pytest.mark.parametrize("name", ["results/train.a.json", "figures/fig.svg", "executed/06_report.ipynb"])
+def test_a_link_is_not_published(finished, capsys, name):
+    (finished / "book" / "index.md").write_text("# A book\n\nfigures/fig.svg\n")
+    file = finished / "artifacts" / "toy" / name
+    file.rename(finished / "elsewhere")
+    file.symlink_to(finished / "elsewhere")
+    for what in ("assemble", "evidence"):
+        assert publish.main([what, "toy"]) == 1
+        assert f"artifacts/toy/{name} is a link to another file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

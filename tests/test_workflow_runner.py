@@ -153,7 +153,7 @@ def test_a_terminated_run_leaves_nothing(project):
     assert list((project / "out").iterdir()) == []
 
 
-SAY_ALL = """import sys
+SAY_ALL = """import logging, os, subprocess, sys
 sys.path.append({tests!r})
 import leaks
 from cardioembed_study import paths
@@ -162,6 +162,9 @@ for kind, value in leaks.leaks():
     print(value)
     print(f"{value}: 50%|", file=sys.stderr)
     display(value)
+    os.write(2, str(value).encode())
+    logging.getLogger("tornado.application").error(value)
+subprocess.run([sys.executable, "-c", "import leaks; print(leaks.leaks())"], env=os.environ | {"PYTHONPATH": {tests!r}})
 leaks.leaks()"""
 READ = "from IPython.display import Markdown\nMarkdown('from records')"
 OPEN = "from cardioembed_study import paths\npaths.restricted(profile)"
@@ -232,6 +235,16 @@ def test_what_is_published_is_made_where_notes_cannot_be_opened(project, capfd, 
     assert start(project, stem, "--profile", "toy") == 1
     assert "PermissionError: restricted/ is closed to this notebook" in capfd.readouterr().err
     assert not (project / "out" / "x.ipynb").exists() and paths.CLOSED not in os.environ
+
+
+@pytest.mark.slow
+def test_an_output_that_no_notebook_can_hold_is_an_error_without_words(project, capfd):
+    room = write_closed(project, "display({'text/markdown': 10006}, raw=True)", READ)
+    assert start(project, "05_mimic", "--profile", "toy") == 1
+    said = capfd.readouterr()
+    assert "05_mimic.ipynb failed: cell 'step-1'" in said.err and "10006" not in said.err + said.out + outside(
+        project, room
+    )
 
 
 @pytest.mark.slow

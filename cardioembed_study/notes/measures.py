@@ -48,13 +48,14 @@ class Measured:
 
 
 def questions(study: Study) -> dict[str, Question]:
-    """Return what is asked of each group of patients that has pairs."""
+    """Return what is asked of each group of patients that has pairs, and, of restricted notes, enough patients to be shown."""
     place = {f"note{note}": row for row, note in enumerate(study.notes["note_id"])}
     owner = study.notes["subject_id"].to_numpy()
     by_group = {}
     for group, split in GROUPS.items():
         pairs = study.pairs.filter(split=split)
-        if len(pairs):
+        least = 1 if study.source.access == clinical.OPEN else clinical.FEW
+        if pairs["group"].n_unique() >= least:
             asked, right = (np.array([place[x] for x in pairs[side]]) for side in ("anchor_id", "positive_id"))
             pool, gold, own = recall.pool(asked, right)
             by_group[group] = Question(asked, pool, gold, own, owner[asked], owner[pool])
@@ -78,7 +79,8 @@ def vectors(study: Study, name: str, p: Mimic) -> NDArray[np.float32]:
     folder, texts = paths.restricted(p.profile) / "embeddings", study.notes["text"].to_list()
     if p.service and name == p.service_model:
         asked = remote.Remote(name, p.service, p.service_key or None)
-        return remote.cached(folder, asked, texts, access=study.source.access, progress=True)
+        access = study.source.access if clinical.access(p.profile) == clinical.OPEN else "restricted"
+        return remote.cached(folder, asked, texts, access=access, progress=True)
     run = name if name in (p.textbook, *p.runs) else None
     adapter = paths.need(paths.run(p.profile, run) / "adapter", "02_train") if run else None
     base = models.spec(p.base if run else name, paths.MODELS)
@@ -110,6 +112,7 @@ def measure(study: Study, vectors: ArrayLike, p: Mimic) -> Measured:
 
 def lexical(study: Study, p: Mimic) -> Measured:
     """Return note recall by words alone: BM25, the floor."""
+    clinical.refuse_strange(p)  # here, since this is measured first
     texts = study.notes["text"].to_list()
 
     def scores(q: Question) -> recall.Scores:

@@ -45,6 +45,7 @@ def make(p: Notes) -> Study | None:
         return None
     source, room = manifests.load(p.source), paths.restricted(p.profile)
     _mark(room, source.access)
+    clinical.refuse_strange(p)
     counts = mimic.prepare(_tables(source, room, p), room)
     manifests.check_counts(source, counts)
     drawn = 0 if source.format == "generated" else p.patients  # as many were generated as are wanted
@@ -129,7 +130,7 @@ def _tables(source: manifests.Source, room: Path, p: Notes) -> Path:
 
 def _mark(room: Path, access: str) -> None:
     """Write down what a folder's notes are; once restricted, it stays so until it is deleted."""
-    mark, held = room / "access", {file.name for file in room.iterdir()} - {"access", "executed"}
+    mark, held = room / "access", {file.name for file in room.iterdir()} - {"access", "executed", ".gitignore"}
     before = mark.read_text(encoding="utf-8").strip() if mark.is_file() else ("unknown" if held else access)
     if access == clinical.OPEN != before:
         raise ValueError(

@@ -118,10 +118,10 @@ def ceiling_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
         {
             kind(results): f"{group} patients",
             **{name: first["counts"][group][name] for name in ("queries", "candidates", "patients")},
-            "queries in their own pool": f"{100 * m['effective_k']:.1f} %",
-            **{f"ceiling @{k}": f"{100 * m['published'][f'ceiling_at_{k}']:.1f}" for k in KS[:2]},
-            **{f"chance @{k}": f"{100 * m['corrected'][f'random_at_{k}']:.2f}" for k in (1, 10)},
-            "same patient's notes in the pool": f"{m['same_patient_candidates']:.1f}",
+            "queries in their own pool": _told(m["effective_k"], 100, unit=" %"),
+            **{f"ceiling @{k}": _told(m["published"][f"ceiling_at_{k}"], 100) for k in KS[:2]},
+            **{f"chance @{k}": _told(m["corrected"][f"random_at_{k}"], 100, 2) for k in (1, 10)},
+            "same patient's notes in the pool": _told(m["same_patient_candidates"]),
         }
         for group in GROUPS
         if (m := first["metrics"]["recall"].get(group))
@@ -247,7 +247,7 @@ def numbers(
         best = max(tens, key=tens.__getitem__)
         quoted |= {"kind": kind(results), "source": record["params"]["source"]}
         quoted |= {name: f"{counts[name]:,}" for name in ("patients", "notes")}
-        quoted["ceiling"] = f"{100 * recall[base]['published']['ceiling_at_1']:.1f}"
+        quoted["ceiling"] = _told(recall[base]["published"]["ceiling_at_1"], 100)
         quoted |= {f"pool_{k}": f"{100 * pool[f'at_{k}']['difference']:.1f}" for k in (1, 10)}
         quoted |= {f"rows{end}": f"{rows[name]:+.3f}" for end, name in ENDS.items()}
         quoted |= {"bm25_10": f"{bm25:.1f}", "best": label(best), "best_10": f"{tens[best]:.1f}"}
@@ -258,6 +258,11 @@ def numbers(
             quoted["runs"] = "one run" if len(runs) == 1 else f"{len(runs)} runs"
             quoted["steps"] = ", ".join(map(str, steps))
     return {f"notes_{name}": value for name, value in quoted.items()}
+
+
+def _told(value: float | None, times: int = 1, digits: int = 1, unit: str = "") -> str:
+    """Return a number that records of restricted notes do not hold, because a count could be worked out from it."""
+    return "withheld" if value is None else f"{times * value:.{digits}f}{unit}"
 
 
 def _change(m: Mapping[str, float]) -> dict[str, str]:

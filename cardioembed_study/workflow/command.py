@@ -74,7 +74,8 @@ def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
     model = models.load(models.spec(base, paths.MODELS), adapter=adapter)
     asked = encoder.encode(model, [question], prompt=model.prompts.get("query", ""))
     texts, prompt = table["text"].to_list(), model.prompts.get("document", "")
-    pool = embeddings.cached(folder / "embeddings", model, texts, prompt=prompt, progress=True)
+    room = adapter.parents[2] if adapter else folder  # vectors lie with what they are made of
+    pool = embeddings.cached(room / "embeddings", model, texts, prompt=prompt, progress=True)
     scores, places = search.exact(asked, pool, min(k, len(texts)))
     for score, place in zip(scores[0], places[0], strict=True):
         row = table.row(int(place), named=True)

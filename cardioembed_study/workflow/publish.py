@@ -11,13 +11,13 @@ import argparse
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
 
 from cardioembed_lib import files
-from cardioembed_study import paths, settings
+from cardioembed_study import clinical, paths, settings
 from cardioembed_study import records as study_records
 from cardioembed_study.settings import Profile
 from cardioembed_study.workflow import executed, runner
@@ -25,6 +25,8 @@ from cardioembed_study.workflow import executed, runner
 FLOORS = (*(f"retrieval.{floor}.json" for floor in ("random", "bm25", "tfidf")), "similarity.tfidf.json")
 PAGES = ("*.md", "*.yml", "*.bib", "_static/*")  # what the book is written in
 SHOWN = re.compile(r"\b(tables|figures)/([\w-]+)")  # a table or figure that a page names
+ENDS = {"tables": (".md", ".csv", ".html"), "figures": (".svg", ".csv")}
+SECTIONS = tuple(f"-{n}" for n in range(1, 10))  # of tables with several
 HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors")  # an adapter's, or those of a model trained as a whole
 BINARY = (".safetensors", ".png", ".npy", ".parquet")
@@ -89,6 +91,8 @@ def assemble(name: str) -> Path:
     """
     profile, made = settings.profile(name), paths.artifacts(name)
     _refuse_missing(profile, made)
+    if clinical.access(name) != clinical.OPEN:
+        _refuse_stale(profile, made)
     copies, folder = _evidence(profile, made), made / "book"
     pages = {file: file.relative_to(paths.BOOK) for pattern in PAGES for file in paths.BOOK.glob(pattern)}
     _replace({folder: pages | {paths.ROOT / "_config.yml": Path("_config.yml")} | copies})
@@ -112,8 +116,10 @@ def evidence(name: str) -> list[Path]:
         targets.setdefault(folder, {})[source] = (paths.BOOK / target).relative_to(folder)
     for run in settings.check("03_retrieval", profile.notebooks["03_retrieval"]).runs:
         adapter = made / "runs" / run / "adapter"
-        files.verify(adapter / "SHA256SUMS", [], f"run 02_train for {run} again")
-        targets[paths.ADAPTERS / f"{name}.{run}"] = {file: file.relative_to(adapter) for file in _files(adapter)}
+        trained = files.verify(adapter / "SHA256SUMS", [], f"run 02_train for {run} again")
+        targets[paths.ADAPTERS / f"{name}.{run}"] = {
+            adapter / file: Path(file) for file in ("SHA256SUMS", "README.md", *trained) if (adapter / file).is_file()
+        }
     for source in (source for copies in targets.values() for source in copies):
         _refuse_paths(source)
     _replace(targets)
@@ -173,13 +179,23 @@ def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
     _refuse_outputs(copies)
     pages = [page.read_text(encoding="utf-8") for page in (*paths.BOOK.glob("*.md"), paths.ROOT / "README.md")]
     shown = {f"{room}/{name}" for page in pages for room, name in SHOWN.findall(page)} | {"tables/claims-headline"}
-    parts = {f"{name}{number}" for name in shown for number in ("", *(f"-{n}" for n in range(1, 10)))}
-    files = [file for room in ("tables", "figures") for file in _files(made / room)]
-    copies |= {file: file.relative_to(made) for file in files if f"{file.parent.name}/{file.stem}" in parts}
+    files_of = [file for room in ("tables", "figures") for file in _files(made / room)]
+    copies |= {file: file.relative_to(made) for file in files_of if _is_shown(file, shown)}
     wanted = {f"{task}.json" for task in mteb.tasks} | {"model_meta.json", "run_settings.jsonl"}
     models = tuple(f"__{model}" for model in _models(mteb))
     measured = [file for file in _files(made / "mteb") if file.name in wanted and file.parts[-3].endswith(models)]
-    return copies | kept | {file: file.relative_to(made) for file in measured}
+    copies |= kept | {file: file.relative_to(made) for file in measured}
+    if links := [file for file in copies if file.is_symlink()]:
+        raise ValueError(f"{_short(links[0])} is a link to another file; take it away, and run what makes the file")
+    return copies
+
+
+def _is_shown(file: Path, shown: Collection[str]) -> bool:
+    """Return whether a page shows a table or figure: its file, the numbers of it, or one of the parts it is made of."""
+    whole = file.with_name(re.sub(r"-\d$", "", file.stem) + ".md")
+    part = file.stem[-2:] in SECTIONS and whole.is_file() and whole.read_text(encoding="utf-8").count("\n**")
+    name = whole.stem if part and int(file.stem[-1]) <= part else file.stem
+    return f"{file.parent.name}/{name}" in shown and file.suffix in ENDS[file.parent.name]
 
 
 def _refuse_records(kept: Mapping[Path, Path]) -> None:

@@ -14,6 +14,7 @@ import argparse
 import builtins
 import os
 import re
+import resource
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +123,10 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
         old.unlink(missing_ok=True)
     try:
         if notes:
-            quiet = access(notebook.stem, p) != clinical.OPEN
+            quiet = access(notebook.stem, p) != clinical.OPEN or not clinical.none_restricted()
+            resource.setrlimit(
+                resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
+            )  # a core holds all
             with (room / f"{output.stem}.log").open("w", encoding="utf-8") as log:
                 streams = (Behind(log, sys.stdout),) * 2
                 _execute(notebook.absolute(), partial, given, kernel, streams, quiet, kernel_manager_class=muffled(log))
@@ -273,7 +277,7 @@ def _execute(
             progress_bar=False,
             stdout_file=streams[0],
             stderr_file=streams[1],
-            cwd=paths.ROOT,
+            cwd=partial.parent if quiet else paths.ROOT,  # what a cell writes by its name alone
             iopub_timeout=OUTPUT_SECONDS,
             on_cell_start=announce,
             extra_arguments=["--log-level=40"],  # not the kernel's notice that it speaks to this process over TCP
@@ -288,6 +292,10 @@ def _execute(
         raise RuntimeError(
             f"cell {step!r}: the kernel hangs, or answers too late; run it again when less else runs on this machine"
         ) from None
+    except Exception as error:  # such as an output that no notebook can hold
+        if not quiet:
+            raise
+        raise RuntimeError(f"cell {step!r}: {_class(type(error).__name__)}") from None
 
 
 def _class(name: str) -> str:
