@@ -38,7 +38,7 @@ def texts():
     """Return the manifests of the profile's texts, their lists of files, and the texts that lie in this repository."""
     files = []
     for name in [*CORPUS.sources, *CORPUS.benchmarks]:
-        manifest, source = manifests.names()[name], manifests.load(name)
+        source, manifest = manifests.load(name), manifests.names()[name]  # the first says which name may be meant
         files += [manifest] + ([manifest.parent / source.files] if source.files else [])
         if source.path:
             files += [manifest.parent / source.path / document for document in manifests.documents(source)]

@@ -81,9 +81,9 @@ def need(path: Path, notebook: str) -> Path:
         FileNotFoundError: it is missing, or what says what was written; names the notebook that makes it.
         ValueError: a Parquet file holds something else.
     """
-    remedy = f"run notebooks/{notebook}.ipynb with this profile first, or `make book`"
+    remedy = f"run notebooks/{notebook}.ipynb with this profile"
     if not path.exists():
-        raise FileNotFoundError(f"{'/'.join(path.parts[-3:])} is missing; {remedy}")
+        raise FileNotFoundError(f"{'/'.join(path.parts[-3:])} is missing; {remedy} first, or `make book`")
     if path.suffix == ".parquet":
-        files.verify(path.with_name(f"{path.name}.sha256"), [path.name], remedy.replace("first", "again"))
+        files.verify(path.with_name(f"{path.name}.sha256"), [path.name], f"{remedy} again")
     return path

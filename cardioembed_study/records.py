@@ -100,18 +100,19 @@ def write(
         _refuse_words(record["metrics"])
     device = _device(None if notes else device)
     record |= {"commit": _commit(), "device": device, "inputs": _hashes(given), "versions": versions()}
-    files.write(Path(path), json.dumps(signed(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-    return signed(record)
+    record = signed(record, Path(path).name)
+    files.write(Path(path), json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    return record
 
 
-def signed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its digest, the SHA-256 of everything else in it: against slips, not against forgers.
+def signed(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a record with its digest, the SHA-256 of its name and everything else in it: against slips, not against forgers.
 
-    >>> len(signed({"metrics": {"mrr": 0.5}})["digest"]) == len("sha256:") + 64
-    True
+    >>> signed({"metrics": {}}, "retrieval.a.json") == signed({"metrics": {}}, "retrieval.b.json")
+    False
     """
     rest = {key: value for key, value in record.items() if key != "digest"}
-    text = json.dumps(rest, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps([name, rest], sort_keys=True, ensure_ascii=False, allow_nan=False)
     return rest | {"digest": f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"}
 
 
@@ -132,8 +133,12 @@ def read(path: Path | str) -> dict[str, Any]:
     lacking = {"counts", "inputs", "metrics", "params", "status"} - set(record if isinstance(record, dict) else ())
     if lacking:
         raise ValueError(f"{path.name} is no record: it lacks {', '.join(sorted(lacking))}")
-    if record.get("digest") != signed(record)["digest"]:
-        found = "was changed after it was written" if "digest" in record else "has no digest, as records of before"
+    if record.get("digest") != signed(record, path.name)["digest"]:
+        found = (
+            "was changed or renamed after it was written"
+            if "digest" in record
+            else "has no digest, as records of before"
+        )
         raise ValueError(f"{path.name} {found}; run the notebook that writes it again")
     return record
 

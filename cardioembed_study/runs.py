@@ -68,7 +68,10 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
         "inputs": {name: files.sha256(path) for name, path in {**{p.name: p for p in inputs}, **code}.items()},
     }
     if card.exists():
-        kept = json.loads(card.read_text(encoding="utf-8"))
+        try:
+            kept = json.loads(card.read_text(encoding="utf-8"))
+        except ValueError:
+            raise ValueError(f"{folder.name}/{card.name} cannot be read; delete {folder.name}/ to start anew") from None
         changed = {k: v for k, v in wanted["parameters"].items() if kept["parameters"].get(k) != v}
         record = records.path(parameters.profile, "train", folder.name)
         untrained = list(folder.iterdir()) == [card] and not record.exists()

@@ -209,7 +209,7 @@ def test_committed_records_give_a_verdict_for_every_claim(known):
 
 def test_records_are_loaded_by_measurement_and_model(tmp_path):
     (tmp_path / "mteb.all-MiniLM-L6-v2.json").write_text(
-        json.dumps(records.signed(record({"SciFact": {"main_score": 0.6}})))
+        json.dumps(records.signed(record({"SciFact": {"main_score": 0.6}}), "mteb.all-MiniLM-L6-v2.json"))
     )
     assert verdicts.load(tmp_path) == {
         "mteb": {"all-MiniLM-L6-v2": records.read(tmp_path / "mteb.all-MiniLM-L6-v2.json")}

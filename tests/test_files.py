@@ -72,7 +72,7 @@ def test_pairs_that_are_not_what_was_written_are_refused_until_they_are_made_aga
     file = written(tmp_path / "pairs" / "definition.parquet")
     harm, problem = DAMAGE[damage]
     harm(file)
-    remedy = " run notebooks/01_corpus.ipynb with this profile (first|again), or `make book`$"
+    remedy = " run notebooks/01_corpus.ipynb with this profile (first, or `make book`|again)$"
     with pytest.raises((ValueError, FileNotFoundError), match=rf"^[^\n]*{problem}[^\n]*{remedy}"):
         paths.need(file, "01_corpus")
     assert pl.read_parquet(paths.need(written(file), "01_corpus")).equals(PAIRS)

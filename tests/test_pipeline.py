@@ -12,7 +12,7 @@ import pytest
 import toy_tree
 from nbformat.v4 import new_code_cell, new_output
 
-from cardioembed_study import paths, records
+from cardioembed_study import paths
 from cardioembed_study.workflow import publish
 
 EXECUTED = ["01_corpus", "01_notes", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "05_mimic", "06_report"]
@@ -30,8 +30,8 @@ def finished(tmp_path, monkeypatch):
     records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "forgetting.tuned", "mteb.tiny", "mteb.a"]
     records += ["notes.all", "mimic.bm25", "mimic.tiny", "effects.all"]
     records += [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in ("tiny", "a", "b")]
-    files = {f"results/{name}.json": toy_tree.RECORD for name in records}
-    files["results/notes.all.json"] = toy_tree.NOT_RUN
+    files = {f"results/{name}.json": toy_tree.record(name) for name in records}
+    files["results/notes.all.json"] = toy_tree.record("notes.all", toy_tree.NOT_RUN)
     files |= {
         f"runs/{run}/adapter/{name}": "{}" for run in "ab" for name in ("adapter_model.safetensors", "config.json")
     }
@@ -105,7 +105,7 @@ def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, 
 @pytest.mark.parametrize("name", ["tables/claims-headline.md", "results/train.a.json", "runs/b/adapter/README.md"])
 def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
     file, said = finished / "artifacts" / "toy" / name, {"base": str(finished / "models")}
-    file.write_text(json.dumps(records.signed(json.loads(toy_tree.RECORD) | {"params": said})))
+    file.write_text(toy_tree.record("train.a", params=said))
     assert publish.main(["evidence", "toy"]) == 1
     assert f"artifacts/toy/{name}, line 1, names a folder of this machine" in capsys.readouterr().err
     assert not (finished / "book" / "results").exists() and not any((finished / "adapters").iterdir())
@@ -168,13 +168,13 @@ def test_only_named_files_and_records_as_they_were_written_are_published(finishe
         assert not [name for name in listing(shown) if "10006" in (shown / name).read_text()]
     capsys.readouterr()
     changed = json.loads(toy_tree.RECORD) | {"metrics": {"mrr": 1.0}}
-    (made / "results" / "retrieval.a.json").write_text(json.dumps(changed))
-    unknown = records.signed(json.loads(toy_tree.RECORD))
+    unknown, other = toy_tree.record("notes.all"), toy_tree.record("retrieval.b")
     for name, text, message in (
-        ("results/retrieval.a.json", json.dumps(changed), "retrieval.a.json was changed after it was written"),
-        ("results/notes.all.json", json.dumps(unknown), "notes.all.json does not say how its notes may be used"),
+        ("results/retrieval.a.json", json.dumps(changed), "retrieval.a.json has no digest"),
+        ("results/retrieval.a.json", other, "retrieval.a.json was changed or renamed after it was written"),
+        ("results/notes.all.json", unknown, "notes.all.json does not say how its notes may be used"),
     ):
-        before = (made / name).read_text() if name.startswith("results/n") else toy_tree.RECORD
+        before = (made / name).read_text()
         (made / name).write_text(text)
         for what in ("assemble", "evidence"):
             assert publish.main([what, "toy"]) == 1 and message in capsys.readouterr().err

@@ -183,9 +183,9 @@ def test_what_is_no_record_is_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("0.5", "0.6", "was changed after it was written"),
-        ('"run"', '"not run"', "was changed after it was written"),
-        ("0.5", '"0.5"', "was changed after it was written"),
+        ("0.5", "0.6", "was changed or renamed after"),
+        ('"run"', '"not run"', "was changed or renamed after"),
+        ("0.5", '"0.5"', "was changed or renamed after"),
         ("0.5", "NaN", "NaN is no number"),
         ("0.5", "Infinity", "Infinity is no number"),
         ("0.5", '0.5, "mrr": 0.9', "a key stands twice"),
@@ -197,7 +197,7 @@ def test_what_is_no_record_is_refused(tmp_path, text, message):
 def test_a_record_is_read_only_as_it_was_written(tmp_path, old, new, message):
     whole = {key: {} for key in ("counts", "inputs", "params")} | {"metrics": {"mrr": 0.5}, "status": "run"}
     file = tmp_path / "x.json"
-    file.write_text(json.dumps(records.signed(whole)))
+    file.write_text(json.dumps(records.signed(whole, "x.json")))
     assert records.read(file)["metrics"] == {"mrr": 0.5}
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises(ValueError, match=message):

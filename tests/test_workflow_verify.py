@@ -14,7 +14,7 @@ def folder(tmp_path, name, content):
     place = tmp_path / name
     place.mkdir()
     for stem, record in content.items():
-        (place / f"{stem}.json").write_text(json.dumps(records.signed(record)))
+        (place / f"{stem}.json").write_text(json.dumps(records.signed(record, f"{stem}.json")))
     return place
 
 

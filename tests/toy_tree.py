@@ -17,12 +17,15 @@ from cardioembed_study.clinical import NO_SOURCE
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-WRITE = """for name, text in {files}:
+WRITE = """import json
+from cardioembed_study import records
+for name, text in {files}:
     target = paths.artifacts(profile) / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    print(name, target.write_text(text))"""
-RECORD = json.dumps(records.signed({"counts": {}, "inputs": {}, "metrics": {}, "params": {}, "status": "run"}))
-NOT_RUN = json.dumps(records.signed(json.loads(RECORD) | {"status": "not run", "reason": NO_SOURCE}))
+    whole = json.dumps(records.signed(json.loads(text), target.name)) if text.startswith("{") else text
+    print(name, target.write_text(whole))"""
+RECORD = json.dumps({"counts": {}, "inputs": {}, "metrics": {}, "params": {}, "status": "run"})
+NOT_RUN = json.dumps(json.loads(RECORD) | {"status": "not run", "reason": NO_SOURCE})
 FILES = {
     "01_corpus": f"[('corpus/passages.parquet', ''), ('results/corpus.all.json', '{RECORD}')]",
     "01_notes": f"[('results/notes.all.json', '{NOT_RUN}')]",
@@ -94,6 +97,11 @@ def make(folder: Path, *, code: bool = True) -> Path:
     toc = {"format": "jb-book", "root": "index", "chapters": [{"glob": "executed/*"}]}
     (folder / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
     return folder
+
+
+def record(name: str, text: str = RECORD, **changes: object) -> str:
+    """Return a record as a project's notebook would write it under this name."""
+    return json.dumps(records.signed(json.loads(text) | changes, f"{name}.json"))
 
 
 def call(folder: Path, *words: str, seconds: int = 300, **environment: str) -> subprocess.CompletedProcess:
