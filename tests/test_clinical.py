@@ -179,6 +179,7 @@ def test_what_an_open_profile_writes_after_restricted_notes_were_opened_is_hidde
     assert clinical.none_restricted() is False
 
 
+@pytest.mark.slow
 def test_no_sum_of_shown_counts_gives_a_hidden_one_away():
     """Every value from 1 to 10 stays possible for what is hidden, whatever linear relation ties it to what is shown."""
     draw = np.random.default_rng(17)

@@ -194,6 +194,7 @@ def full(size):
 
 
 @pytest.mark.parametrize("exit", EXITS)
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_there_or_what_was_written_and_nothing_half(tmp_path, monkeypatch, exit):
     monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path / "new"))
     EXITS[exit](2)

@@ -55,6 +55,7 @@ def test_profiles_manifests_and_claims_are_read_so(tmp_path, monkeypatch, text):
             call()
 
 
+@pytest.mark.slow
 def test_every_yaml_of_the_repository_is_read_as_ever():
     shipped = [*paths.PROFILES.glob("*.yaml"), *paths.MANIFESTS.rglob("*.yaml")]
     assert len(shipped) > 25

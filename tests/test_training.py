@@ -461,6 +461,7 @@ def test_a_checkpoint_that_is_not_what_was_written_is_refused_and_nothing_of_it_
     assert len(train(tmp_path, replace(tiny.PLAN, epochs=1), tiny.dev_score)[1]) == 11
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_of_a_checkpoint_is_refused(tmp_path, halfway):
     shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
     file, draw = tmp_path / "checkpoint" / "last.safetensors", np.random.default_rng(0)

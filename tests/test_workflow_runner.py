@@ -54,6 +54,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(project, capsys, wor
     assert not (project / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_profile_gives_parameters_and_the_command_line_overrides_them(project):
     assert start(project, "02_train", "--profile", "toy", "--run", "a", "-p", "learning_rate", "2e-3") == 0
     cells = nbformat.read(project / "out" / "x.ipynb", as_version=4).cells
