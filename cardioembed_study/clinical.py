@@ -92,7 +92,11 @@ def access(profile: str) -> str:
 
 def sealed(measurement: str, params: Mapping[str, Any]) -> bool:
     """Return whether a record is of a profile's clinical notes: of their study, or of a training on them."""
-    return "profile" in params and measurement in NOTEBOOKS and (measurement != "train" or "temporal" in params.get("pairs", []))
+    return (
+        "profile" in params
+        and measurement in NOTEBOOKS
+        and (measurement != "train" or "temporal" in params.get("pairs", []))
+    )
 
 
 def none_restricted() -> bool:

@@ -239,6 +239,19 @@ def test_what_is_published_is_made_where_notes_cannot_be_opened(project, capfd, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("access", ["restricted", "open"])
+def test_what_a_notebook_on_notes_writes_by_its_name_stays_and_folders_are_those_of_the_caller(
+    project, monkeypatch, access
+):
+    write = "open('mine.txt', 'w').write('10006')\n(paths.artifacts(profile) / 'here').touch()"
+    room = write_closed(project, f"from cardioembed_study import paths\n{write}", READ, access=access)
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", "artifacts")
+    assert start(project, "05_mimic", "--profile", "toy") == 0
+    assert (room / "executed" / "mine.txt").read_text() == "10006" and (room.parent / "here").exists()
+
+
+@pytest.mark.slow
 def test_an_output_that_no_notebook_can_hold_is_an_error_without_words(project, capfd):
     room = write_closed(project, "display({'text/markdown': 10006}, raw=True)", READ)
     assert start(project, "05_mimic", "--profile", "toy") == 1

@@ -58,7 +58,9 @@ def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
         ValueError: no such run, an empty question, or k below 1.
     """
     known = settings.profile(profile)
-    if run and run not in known.runs and not records.path(profile, "train", run).is_file():  # one started by hand has one
+    if (
+        run and run not in known.runs and not records.path(profile, "train", run).is_file()
+    ):  # one started by hand has one
         raise ValueError(f"profile {profile} has no run {run!r}; {files.near_miss(run, known.runs)}")
     # Here, since they take seconds to load and no other command needs them.
     from cardioembed_lib import encoder, models

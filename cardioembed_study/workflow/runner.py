@@ -44,6 +44,7 @@ REFRESH = re.compile(r"(\x1b\[A|\s)*[\r\n]( +\Z)?|\x1b\[A")  # between two state
 PER_CENT = re.compile(r"(?<!\d)(\d{1,2}|100)%\|")  # of tqdm
 BAR_SECONDS = 10  # between two states of a progress bar where nobody sees it move (a log file, CI)
 OUTPUT_SECONDS = 60  # what a cell has printed may reach us so much later than its end, on a busy machine
+FOLDERS = ("CARDIOEMBED_ARTIFACTS", "CARDIOEMBED_MIRROR", "CARDIOEMBED_MIMIC")
 ON_NOTES = ("01_notes", "05_mimic")  # beside runs of 02_train on them
 FROM_RECORDS = "from-records"  # tag of the cells whose outputs are published of a notebook that reads clinical notes
 
@@ -109,6 +110,9 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
         ValueError: an unknown parameter, a wrong value, an unknown kernel, or a machine's folder in an output.
         RuntimeError: a cell failed, or the kernel died; names notebook and cell, and of restricted notes the error's class alone.
     """
+    for name in FOLDERS:  # as they are seen from here: a notebook on notes runs in another folder
+        if (place := os.environ.get(name, "~")) and not place.startswith("~"):
+            os.environ[name] = os.path.abspath(place)
     p = settings.check(notebook.stem, given)
     if kernel not in (known := KernelSpecManager().find_kernel_specs()):
         raise ValueError(
@@ -124,12 +128,13 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
     try:
         if notes:
             quiet = access(notebook.stem, p) != clinical.OPEN or not clinical.none_restricted()
-            resource.setrlimit(
-                resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
-            )  # a core holds all
+            hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+            resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # a core dump holds all
             with (room / f"{output.stem}.log").open("w", encoding="utf-8") as log:
-                streams = (Behind(log, sys.stdout),) * 2
-                _execute(notebook.absolute(), partial, given, kernel, streams, quiet, kernel_manager_class=muffled(log))
+                streams, manager = (Behind(log, sys.stdout),) * 2, muffled(log)
+                _execute(
+                    notebook.absolute(), partial, given, kernel, streams, quiet, room, kernel_manager_class=manager
+                )
             shown = executed.clean(rendered(notebook, given, kernel))
             partial.replace(room / f"{output.stem}.ipynb")
         else:
@@ -257,6 +262,7 @@ def _execute(
     kernel: str,
     streams: tuple[Lines | Behind, Lines | Behind],
     quiet: bool = False,
+    cwd: Path = paths.ROOT,
     **options: Any,
 ) -> None:
     """Run a notebook into ``partial``, showing each cell's name; a failure names the cell, if quiet with its class alone."""
@@ -277,7 +283,7 @@ def _execute(
             progress_bar=False,
             stdout_file=streams[0],
             stderr_file=streams[1],
-            cwd=partial.parent if quiet else paths.ROOT,  # what a cell writes by its name alone
+            cwd=cwd,
             iopub_timeout=OUTPUT_SECONDS,
             on_cell_start=announce,
             extra_arguments=["--log-level=40"],  # not the kernel's notice that it speaks to this process over TCP
