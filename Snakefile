@@ -47,8 +47,7 @@ def texts():
 
 def learnt_from(wildcards):
     """Return what a run is trained on: books, or clinical notes."""
-    clinical = "temporal" in PROFILE.runs[wildcards.run].get("pairs", [])
-    return rules.notes.output if clinical else rules.corpus.output
+    return rules.notes.output if settings.on_notes(PROFILE.runs[wildcards.run]) else rules.corpus.output
 
 
 def kernel(stem):

@@ -27,6 +27,7 @@ from pydantic import (
     create_model,
 )
 
+from cardioembed_lib import files
 from cardioembed_study import mappings, paths, settings
 
 FEW, STEP, DIGITS = 11, 20, 3
@@ -34,13 +35,6 @@ HIDDEN = f"<{FEW}"
 OPEN = "open"
 NO_SOURCE = "no clinical source is named (parameter `source` of 01_notes), so the study of notes was not run"
 NOTEBOOKS = {"notes": "01_notes", "train": "02_train", "mimic": "05_mimic", "effects": "05_mimic"}
-EXTRAS = {
-    "read",
-    "generated_notes",
-    "source",
-    "order",
-    "precision_used",
-}  # of a record's parameters, beside the notebook's
 KS = (1, 5, 10, 20)  # of recall: the cards' and one more
 CATEGORIES = (
     *("Case Management", "Consult", "Discharge summary", "ECG", "Echo", "General", "Nursing", "Nursing/other"),
@@ -90,13 +84,25 @@ def access(profile: str) -> str:
     return OPEN if mark.is_file() and mark.read_text(encoding="utf-8").strip() == OPEN else "restricted"
 
 
+def mark(profile: str, given: str) -> None:
+    """Write down the access of the notes that a profile is about to read; once restricted, it stays so.
+
+    Raises:
+        ValueError: the folder has held notes of another access, and these are open.
+    """
+    room = paths.restricted(profile)
+    held = {file.name for file in room.iterdir()} - {"access", "executed", ".gitignore"}
+    if given == OPEN and access(profile) != OPEN and (held or (room / "access").exists()):
+        raise ValueError(
+            f"{profile}/restricted has held notes whose access is restricted or unknown; delete that folder, or give the "
+            "profile of open notes another name"
+        )
+    files.write(room / "access", f"{given}\n")
+
+
 def sealed(measurement: str, params: Mapping[str, Any]) -> bool:
     """Return whether a record is of a profile's clinical notes: of their study, or of a training on them."""
-    return (
-        "profile" in params
-        and measurement in NOTEBOOKS
-        and (measurement != "train" or "temporal" in params.get("pairs", []))
-    )
+    return "profile" in params and measurement in NOTEBOOKS and (measurement != "train" or settings.on_notes(params))
 
 
 def none_restricted() -> bool:
@@ -142,10 +148,10 @@ def refuse_strange(p: settings.Parameters, run: str = "") -> None:
 def through(
     record: Mapping[str, Any], profile: str, measurement: str, model: str, inputs: Sequence[Path | str]
 ) -> dict[str, Any]:
-    """Return the parts of a record of clinical notes as they may leave: metrics, counts and parameters.
+    """Return the parts of a record of clinical notes as they may leave: metrics, counts, parameters and seconds.
 
     Args:
-        record: ``metrics``, ``counts``, ``params``, ``status`` and perhaps ``reason``.
+        record: ``metrics``, ``counts``, ``params``, ``status`` and perhaps ``reason`` and ``seconds``.
         profile: whose notes; their access says whether counts are hidden.
         measurement: notes, train, mimic or effects.
         model: the second part of the record's name.
@@ -165,7 +171,7 @@ def through(
         _check(Named, {"name": model}, context, "its name")
     if restricted and (strange := [file for file in inputs if Path(file).name not in _files()]):
         raise ValueError(f"{len(strange)} inputs of a record of clinical notes are none that this project knows")
-    extras = params.keys() & EXTRAS - settings.NOTEBOOKS[NOTEBOOKS[measurement]].model_fields.keys()
+    extras = params.keys() & Extras.model_fields.keys() - settings.NOTEBOOKS[NOTEBOOKS[measurement]].model_fields.keys()
     try:
         given = settings.check(NOTEBOOKS[measurement], {k: v for k, v in params.items() if k not in extras})
     except ValueError:
@@ -180,7 +186,8 @@ def through(
         return {"metrics": {}, "counts": {}, "params": whole}
     counts = _of_training(record | {"params": whole}, inputs) if measurement == "train" else record["counts"]
     parts = {"metrics": record["metrics"], "counts": counts}
-    return _check(SCHEMA[measurement], parts, context, measurement) | {"params": whole}
+    seconds = {"seconds": round(record["seconds"], -1)} if restricted and "seconds" in record else {}
+    return _check(SCHEMA[measurement], parts, context, measurement) | {"params": whole} | seconds
 
 
 def _names(profile: str) -> set[str]:
@@ -268,9 +275,9 @@ def _told(value: float, info: ValidationInfo) -> float | None:
     return None if info.context["restricted"] else value
 
 
-def _enough(block: Any, info: ValidationInfo) -> Any:
+def _enough(block: Any) -> Any:
     """Refuse the scores of too few patients."""
-    if info.context["restricted"] and getattr(block.patients, "startswith", None):
+    if block.patients == HIDDEN:
         raise ValueError("of too few patients")
     return block
 
@@ -291,9 +298,7 @@ def _name(value: str, info: ValidationInfo) -> str:
 
 Counted = Annotated[Any, PlainValidator(_counted)]
 Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_number)]
-Change = Annotated[
-    float, Field(ge=-3, le=3), AfterValidator(_number)
-]  # an interval of a difference may reach beyond it
+Change = Annotated[float, Field(ge=-3, le=3), AfterValidator(_number)]  # an interval reaches beyond its difference
 Loss = Annotated[float, Field(ge=-1, le=100), AfterValidator(_number)]
 Few = Annotated[int, Field(ge=0, le=200)]  # codes, classes
 Steps = Annotated[int, Field(ge=0, le=10**7)]
@@ -358,13 +363,8 @@ Silhouette = _closed("Silhouette", Interval, silhouette=Change)
 Labels = _closed("Labels", Silhouette, n=Counted, classes=Annotated[int, AfterValidator(_told)])
 MEASURES = [f"{form}_at_10_{group}" for form in ("corrected", "other_patients") for group in ("seen", "unseen")]
 LossName = Literal["infonce", "triplet", "soft_chapter", "himulcon"]
-Losses = dict[
-    LossName,
-    _closed("Measures", **_all([*MEASURES, "auroc_unseen"], Difference, optional=True)),
-]
-PATIENTS = Annotated[
-    _closed("Patients", **_all(("queries", "candidates", "patients"), Counted)), AfterValidator(_enough)
-]
+Losses = dict[LossName, _closed("Measures", **_all([*MEASURES, "auroc_unseen"], Difference, optional=True))]
+PATIENTS = _closed("Patients", **_all(("queries", "candidates", "patients"), Counted))
 TABLES = (
     *("notes_read", "dropped_error", "dropped_short", "notes", "without_admission", "without_time"),
     *("patients_with_notes", "admissions_with_notes", "pairs_across", "pairs_within", "patients", "admissions"),
@@ -415,7 +415,7 @@ SCHEMA = {
                 None,
             ),
         ),
-        counts=dict[Group, PATIENTS],
+        counts=dict[Group, Annotated[PATIENTS, AfterValidator(_enough)]],
     ),
     "effects": _closed(
         "Effects",

@@ -66,7 +66,7 @@ def write(
     Args:
         path: from ``records.path``.
         metrics: numbers, or lists and mappings of numbers.
-        counts: what was counted: queries, candidates, ...; a string such as "<10" where the number is not shown.
+        counts: what was counted: queries, candidates, ...; of clinical notes each a ``clinical.Count``.
         inputs: files (or folders, such as an adapter's) that the numbers depend on; their SHA-256 is recorded.
         params: the notebook's parameters; of an absolute path only the part below the repository, or the name, is kept.
             They tell a record of clinical notes, of which only what ``clinical`` names is written.
@@ -89,13 +89,13 @@ def write(
     record: dict[str, Any] = {"metrics": metrics, "counts": counts, "params": params, "status": status}
     if reason:
         record["reason"] = reason
+    if seconds is not None:
+        record["seconds"] = round(float(seconds), 1)
     record, notes = _plain(record), _of_notes(Path(path), params)
     if notes:
         record |= clinical.through(record, *notes, given)
     else:
         clinical.refuse_open_door(Path(path).name)
-    if seconds is not None:
-        record["seconds"] = round(float(seconds), -1 if notes and clinical.access(notes[0]) != clinical.OPEN else 1)
     if "profile" in params:  # speed records have none: they name shapes of models
         _refuse_words(record["metrics"])
     device = _device(None if notes else device)
@@ -199,17 +199,17 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def _of_notes(path: Path, params: Mapping[str, Any]) -> tuple[str, str, str] | None:
+def _of_notes(place: Path, params: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Return profile, measurement and model of a record of clinical notes; ``None`` of any other.
 
     Raises:
         ValueError: it would lie elsewhere than ``path`` says.
     """
-    measurement, _, model = path.name.removesuffix(".json").partition(".")
+    measurement, _, model = place.name.removesuffix(".json").partition(".")
     if not clinical.sealed(measurement, params):
         return None
     notes = str(params["profile"]), measurement, model
-    if path.absolute() != globals()["path"](*notes).absolute():
+    if place.absolute() != path(*notes).absolute():
         raise ValueError(
             f"a record of clinical notes lies where records.path says; found another place for {measurement}"
         )

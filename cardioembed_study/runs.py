@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from cardioembed_lib import files
 from cardioembed_study import clinical, paths, records
-from cardioembed_study.settings import Train
+from cardioembed_study.settings import Train, on_notes
 
 CODE = (  # modules that decide what a run learns
     "cardioembed_lib.encoder",
@@ -56,7 +56,7 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
         ValueError: if the folder belongs to a run with other parameters, or another process works in it, or restricted notes
             are learnt from under a name that is not in the profile's file; nothing of it is touched.
     """
-    notes = "temporal" in parameters.pairs
+    notes = on_notes(parameters.model_dump())
     if notes:
         clinical.refuse_strange(parameters, name(parameters))
     folder = (paths.restricted if notes else paths.artifacts)(parameters.profile) / "runs" / name(parameters)

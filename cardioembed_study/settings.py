@@ -244,6 +244,15 @@ class Profile(BaseModel):
     grid: tuple[str, ...] = ()  # those of the runs that are cells of a grid
 
 
+def on_notes(run: Mapping[str, Any]) -> bool:
+    """Return whether a run of ``02_train`` with these parameters learns from clinical notes.
+
+    >>> on_notes({"pairs": ["temporal"]}), on_notes({"lora_rank": 8})
+    (True, False)
+    """
+    return "temporal" in run.get("pairs", [])
+
+
 def defaults(stem: str) -> dict[str, Any]:
     """Return the defaults of a notebook, read from its cell tagged ``parameters``.
 
@@ -328,7 +337,7 @@ def _profile(name: str, content: dict[str, Any]) -> Profile:
         for run in [*getattr(p, "runs", []), getattr(p, "curve", ""), getattr(p, "textbook", "")]:
             if run and run not in runs:
                 raise ValueError(f"{stem}: 02_train has no run {run!r}; {files.near_miss(run, runs)}")
-            if run and stem != "05_mimic" and "temporal" in runs[run].get("pairs", []):
+            if run and stem != "05_mimic" and on_notes(runs[run]):
                 raise ValueError(f"{stem}: run {run!r} learnt from clinical notes, wanted none; 05_mimic measures it")
     made = checked["01_corpus"].benchmarks
     for asked in checked["03_retrieval"].benchmarks:

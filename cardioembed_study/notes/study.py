@@ -44,7 +44,7 @@ def make(p: Notes) -> Study | None:
     if not p.source:
         return None
     source, room = manifests.load(p.source), paths.restricted(p.profile)
-    _mark(room, source.access)
+    clinical.mark(p.profile, source.access)
     clinical.refuse_strange(p)
     counts = mimic.prepare(_tables(source, room, p), room)
     manifests.check_counts(source, counts)
@@ -126,18 +126,6 @@ def _tables(source: manifests.Source, room: Path, p: Notes) -> Path:
         given = (pl.read_csv(folder / f"{name}.csv", schema_overrides=text) for name in cohort.COLUMNS)
         tables = cohort.from_tables(*given)
     return generator_notes.write(tables, room / "tables", p.seed, p.notes_per_admission)
-
-
-def _mark(room: Path, access: str) -> None:
-    """Write down what a folder's notes are; once restricted, it stays so until it is deleted."""
-    mark, held = room / "access", {file.name for file in room.iterdir()} - {"access", "executed", ".gitignore"}
-    before = mark.read_text(encoding="utf-8").strip() if mark.is_file() else ("unknown" if held else access)
-    if access == clinical.OPEN != before:
-        raise ValueError(
-            f"{room.parent.name}/{room.name} has held notes whose access is {before}; delete that folder, or give the profile "
-            "of open notes another name"
-        )
-    files.write(mark, f"{access}\n")
 
 
 def _by_split(study: Study) -> dict[str, dict[str, Count]]:

@@ -26,7 +26,6 @@ FLOORS = (*(f"retrieval.{floor}.json" for floor in ("random", "bm25", "tfidf")),
 PAGES = ("*.md", "*.yml", "*.bib", "_static/*")  # what the book is written in
 SHOWN = re.compile(r"\b(tables|figures)/([\w-]+)")  # a table or figure that a page names
 ENDS = {"tables": (".md", ".csv", ".html"), "figures": (".svg", ".csv")}
-SECTIONS = tuple(f"-{n}" for n in range(1, 10))  # of tables with several
 HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors")  # an adapter's, or those of a model trained as a whole
 BINARY = (".safetensors", ".png", ".npy", ".parquet")
@@ -39,7 +38,7 @@ def notebooks(profile: Profile) -> dict[str, str]:
     are published, their notebooks are not.
     """
     single = {f"{stem}.ipynb": stem for stem in profile.notebooks}
-    shown = [run for run in profile.runs if run not in profile.grid and not _on_notes(profile, run)]
+    shown = [run for run in profile.runs if run not in profile.grid and not settings.on_notes(profile.runs[run])]
     return single | {f"02_train.{run}.ipynb": "02_train" for run in shown}
 
 
@@ -58,10 +57,6 @@ def records(profile: Profile) -> dict[str, list[str]]:
         "05_mimic": [f"mimic.{model}" for model in _encoders(profile)] + ["effects.all"],
     }
     return {stem: [f"{name}.json" for name in of_stem] for stem, of_stem in names.items()}
-
-
-def _on_notes(profile: Profile, run: str) -> bool:
-    return "temporal" in profile.runs.get(run, {}).get("pairs", [])
 
 
 def _encoders(profile: Profile) -> list[str]:
@@ -192,10 +187,10 @@ def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
 
 def _is_shown(file: Path, shown: Collection[str]) -> bool:
     """Return whether a page shows a table or figure: its file, the numbers of it, or one of the parts it is made of."""
-    whole = file.with_name(re.sub(r"-\d$", "", file.stem) + ".md")
-    part = file.stem[-2:] in SECTIONS and whole.is_file() and whole.read_text(encoding="utf-8").count("\n**")
-    name = whole.stem if part and int(file.stem[-1]) <= part else file.stem
-    return f"{file.parent.name}/{name}" in shown and file.suffix in ENDS[file.parent.name]
+    name, n = re.fullmatch(r"(.+?)(?:-(\d))?", file.stem).groups()
+    whole = file.with_name(f"{name}.md")
+    part = n and whole.is_file() and int(n) <= whole.read_text(encoding="utf-8").count("\n**")
+    return f"{file.parent.name}/{name if part else file.stem}" in shown and file.suffix in ENDS[file.parent.name]
 
 
 def _refuse_records(kept: Mapping[Path, Path]) -> None:
@@ -259,7 +254,7 @@ def _refuse_missing(profile: Profile, made: Path) -> None:
     wanted = [made / "executed" / name for name in notebooks(profile)]
     wanted += [made / "results" / name for names in records(profile).values() for name in names]
     missing = [path for path in wanted if not path.is_file()]
-    trained = [made / "runs" / run / "adapter" for run in profile.runs if not _on_notes(profile, run)]
+    trained = [made / "runs" / run / "adapter" for run in profile.runs if not settings.on_notes(profile.runs[run])]
     missing += [folder / WEIGHTS[0] for folder in trained if not any((folder / name).is_file() for name in WEIGHTS)]
     missing += [made / room for room in ("tables", "figures") if not _files(made / room)]
     if missing:

@@ -157,7 +157,7 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
 
 def reads_notes(stem: str, p: settings.Parameters) -> bool:
     """Return whether a notebook with these parameters reads clinical notes."""
-    return stem in ON_NOTES or (isinstance(p, settings.Train) and "temporal" in p.pairs)
+    return stem in ON_NOTES or settings.on_notes(p.model_dump())
 
 
 def access(stem: str, p: settings.Parameters) -> str:
