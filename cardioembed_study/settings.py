@@ -70,7 +70,11 @@ Names = Annotated[list[Name], *Few]
 Sources = Annotated[list[Annotated[Name, _lies_in("sources")]], Field(min_length=1), *Few]
 Benchmarks = Annotated[list[Annotated[Name, _lies_in("benchmarks")]], *Few]
 Shares = Annotated[list[Fraction], Field(min_length=3, max_length=3), AfterValidator(_whole)]
-PairKind = Literal["definition", "heading", "adjacent", "question", "temporal"]
+PairKind = Literal[
+    *("definition", "heading", "adjacent", "question", "temporal"),
+    *("arm_all", "arm_without", "arm_swapped", "arm_cardiology", "arm_other", "arm_heading"),  # corpus.arms
+    *("arm_fold1", "arm_fold2", "arm_fold3", "arm_fold4"),
+]
 
 
 class Parameters(BaseModel):
@@ -88,6 +92,7 @@ class Corpus(Parameters):
     near_duplicate: Annotated[float, Field(ge=0.2, le=1)]  # below, texts of one subject are one, and LSH misses many
     cardiology_split: Shares
     other_split: Shares
+    with_arms: bool
     seed: Seed
 
 
