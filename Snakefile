@@ -21,7 +21,7 @@ from cardioembed_study.workflow import executed, publish
 
 PROFILE = settings.profile(config.get("profile", "embedded"))
 CORPUS = settings.check("01_corpus", PROFILE.notebooks["01_corpus"])
-RETRIEVAL = settings.check("03_retrieval", PROFILE.notebooks["03_retrieval"])
+RETRIEVAL, DOMAIN = (settings.check(stem, PROFILE.notebooks[stem]) for stem in ("03_retrieval", "03_domain"))
 
 
 def place(path):
@@ -88,7 +88,7 @@ wildcard_constraints:
 
 rule all:
     input:
-        f"{A}/executed/06_report.ipynb",
+        f"{A}/executed/{PROFILE.until}.ipynb",
 
 
 rule corpus:
@@ -161,6 +161,26 @@ rule retrieval:
         " --profile {PROFILE.name} {params.records:q}"
 
 
+rule domain:
+    # Of profiles that end with it.
+    input:
+        sources("03_domain"),
+        rules.corpus.output,
+        expand(rules.train.output, run=DOMAIN.runs),
+    output:
+        notebook=f"{A}/executed/03_domain.ipynb",
+        records=RECORDS["03_domain"],
+    params:
+        conditions=conditions("03_domain"),
+        records=lambda wildcards, output: [f"--record={record}" for record in output.records],
+    threads: workflow.cores
+    resources:
+        gpu=int(kernel("03_domain") != "python3"),
+    shell:
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/03_domain.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name} {params.records:q}"
+
+
 rule mteb:
     priority: 1  # long: 03_retrieval runs beside it
     input:
@@ -211,6 +231,7 @@ rule report:
         rules.mteb.output,
         rules.mimic.output,
         [place(path) for path in sorted((paths.MANIFESTS / "claims").glob("*.yaml"))],
+        [place(path) for path in sorted((paths.BOOK / "results" / "domain").glob("domain.*.json"))],
     output:
         notebook=f"{A}/executed/06_report.ipynb",
     params:

@@ -180,6 +180,16 @@ class Retrieval(Parameters):
     seed: Seed
 
 
+class Domain(Parameters):
+    """Parameters of ``03_domain``."""
+
+    base: Name
+    runs: Names
+    benchmark: Annotated[Name, _lies_in("benchmarks")]
+    questions: Count
+    seed: Seed
+
+
 class Mteb(Parameters):
     """Parameters of ``04_mteb``."""
 
@@ -232,9 +242,16 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "01_notes": Notes,
     "02_train": Train,
     "03_retrieval": Retrieval,
+    "03_domain": Domain,
     "04_mteb": Mteb,
     "05_mimic": Mimic,
     "06_report": Report,
+}
+
+
+ENDS = {  # the notebooks of a profile, by the one that it ends with
+    "03_domain": ("01_corpus", "02_train", "03_domain"),
+    "06_report": tuple(stem for stem in NOTEBOOKS if stem != "03_domain"),
 }
 
 
@@ -246,6 +263,7 @@ class Profile(BaseModel):
     kernel: dict[str, str]
     notebooks: dict[str, dict[str, Any]]
     runs: dict[str, dict[str, Any]]
+    until: str = "06_report"  # the notebook that it ends with, a key of ENDS
     grid: tuple[str, ...] = ()  # those of the runs that are cells of a grid
 
 
@@ -321,6 +339,10 @@ def profile(name: str) -> Profile:
 
 def _profile(name: str, content: dict[str, Any]) -> Profile:
     kernel, grids = content.pop("kernel", "python3"), _section("grids", content.pop("grids", None))
+    if (until := content.pop("until", "06_report")) not in ENDS:
+        raise ValueError(
+            f"until is {until!r:.100}; wanted the notebook that the profile ends with, {' or '.join(ENDS)}"
+        )
     kernels = {"default": kernel} if isinstance(kernel, str) else _section("kernel", kernel)
     for stem in map(str, [*content, *(kernels.keys() - {"default"})]):
         if stem not in NOTEBOOKS:
@@ -348,7 +370,7 @@ def _profile(name: str, content: dict[str, Any]) -> Profile:
     for asked in checked["03_retrieval"].benchmarks:
         if asked not in made:
             raise ValueError(f"03_retrieval: 01_corpus has no benchmark {asked!r}; {files.near_miss(asked, made)}")
-    return Profile(name=name, kernel=kernels, notebooks=notebooks, runs=runs, grid=tuple(grid))
+    return Profile(name=name, kernel=kernels, notebooks=notebooks, runs=runs, until=until, grid=tuple(grid))
 
 
 def _section(where: str, given: Any, *taken: str) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def make(
     heart, other = train.filter(topic="cardiology"), train.filter(topic="other")
     if heart.is_empty() or other.is_empty():
         raise ValueError(
-            f"{len(heart)} training definitions are cardiology and {len(other)} are not; wanted some of each, or `with_arms: false`"
+            f"of the training definitions {len(heart)} are cardiology and {len(other)} are not; wanted some of each, "
+            "or `with_arms: false`"
         )
     n, few = len(train), len(heart)
     swapped = pl.concat([heart, other.sample(len(other) - few, seed=seed)])
@@ -104,5 +105,5 @@ def _without_repeats(
     """Return the training pairs of which no text nearly repeats a text that is held out (``passages.near_duplicate_audit``)."""
     ids = {split: [*part["anchor_id"], *part["positive_id"]] for split, part in (("train", learnt), ("test", held))}
     used = pl.concat([passages.filter(pl.col("passage_id").is_in(ids[s])).with_columns(split=pl.lit(s)) for s in ids])
-    repeats = passaging.near_duplicate_audit(used, threshold, seed)["passage_id"]
+    repeats = passaging.near_duplicate_audit(used, threshold, seed)["passage_id"].implode()
     return learnt.filter(~pl.col("anchor_id").is_in(repeats) & ~pl.col("positive_id").is_in(repeats))

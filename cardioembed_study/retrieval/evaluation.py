@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cardioembed_lib import metrics, statistics
 from cardioembed_study.retrieval.pools import Outcome, Task
@@ -52,7 +53,8 @@ def compare(
 
     Returns:
         For each task ``base_mrr``, ``tuned_mrr``, ``difference``, ``low``, ``high``, ``p``, ``p_holm`` (over the tasks),
-        ``worst_seed`` and ``best_seed`` (difference of a single run).
+        ``worst_seed`` and ``best_seed`` (difference of a single run); ``by_document``, the difference of the means over
+        documents, each document one, with its interval; and ``acc_at_1``, the same of Acc@1 with ``base`` and ``tuned``.
     """
     found = {}
     for name, task in asked.items():
@@ -66,7 +68,36 @@ def compare(
             **statistics.paired_difference(after, before, seed, groups=task.clusters),
             "worst_seed": float(gains.min()),
             "best_seed": float(gains.max()),
+            "by_document": by_document(after - before, task.clusters, seed),
         }
+        first, ours = outcomes[base][name].ranks == 1, np.mean([outcomes[run][name].ranks == 1 for run in runs], axis=0)
+        change = statistics.paired_difference(ours, first, seed, groups=task.clusters)
+        found[name]["acc_at_1"] = {"base": float(first.mean()), "tuned": float(ours.mean()), **change}
     for entry, p in zip(found.values(), statistics.holm([m["p"] for m in found.values()]), strict=True):
         entry["p_holm"] = float(p)
     return found
+
+
+def by_document(change: NDArray[np.float64], documents: Sequence[str], seed: int) -> dict[str, float]:
+    """Return the mean over documents of a difference, each document one whatever its number of queries, with its interval.
+
+    Args:
+        change: (Q,) differences.
+        documents: (Q,) where each query comes from.
+        seed: of the draws.
+
+    >>> by_document(np.array([0.0, 0.0, 1.0]), ["a", "a", "b"], seed=17)["difference"]
+    0.5
+    """
+    sums, sizes = statistics.group_sums(change, documents)
+    low, high = statistics.bootstrap(sums / sizes, seed)
+    return {"difference": float(np.mean(sums / sizes)), "low": low, "high": high}
+
+
+def counts(task: Task) -> dict[str, int]:
+    """Return the number of queries, of documents that they come from, and of candidates: what stands beside every score."""
+    return {
+        "queries": len(task.queries),
+        "documents": len(set(task.clusters)),
+        "candidates": len(task.passages),
+    }

@@ -57,7 +57,9 @@ def from_pairs(name: str, asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
     """
     if asked.is_empty():
         raise ValueError(f"task {name}: no pair to ask; look at the counts of 01_corpus for this split and topic")
-    passages = pl.concat([asked["positive"], pool["positive"]]).unique(maintain_order=True).to_list()
+    passages = (
+        pl.concat([pool["positive"], asked["positive"]]).unique(maintain_order=True).to_list()
+    )  # one order a pool
     place = {text: i for i, text in enumerate(passages)}
     gold = np.array([place[text] for text in asked["positive"]])
     own = np.array(
@@ -122,6 +124,26 @@ def evaluate(task: Task, encoder: Encoder, cache: Path | None = None, progress: 
     similarities = q @ p.T
     cosines = metrics.positive_cosines(q, p[task.gold])
     return Outcome(metrics.gold_ranks(similarities, task.gold, task.own), cosines, similarities)
+
+
+def hybrid(task: Task, words: Outcome, model: Outcome) -> Outcome:
+    """Return what BM25 and a model make of a task together, by reciprocal rank fusion (``lexical.fused``).
+
+    What practitioners deploy, and the honest rival of tuning. The query itself, where it is in the pool, comes last.
+
+    Args:
+        task: the task.
+        words: BM25's outcome (``floors``).
+        model: a model's (``evaluate``).
+    """
+    both = [np.array(outcome.similarities) for outcome in (words, model)]
+    if task.own is not None:
+        rows = np.flatnonzero(task.own >= 0)
+        for scores in both:
+            scores[rows, task.own[rows]] = -np.inf
+    scores = lexical.fused(*both)
+    nothing = np.full(len(task.queries), np.nan, dtype=np.float32)
+    return Outcome(metrics.gold_ranks(scores, task.gold, task.own), nothing, scores)
 
 
 def dev_mrr(task: Task, encoder: Encoder) -> float:

@@ -15,8 +15,32 @@ TASKS = {
     "definition_heldout": "the same, held-out pool only",
     "definition_other": "held-out definitions, other chapters",
     "heading_heldout": "held-out headings",
+    "heading_cardiology": "held-out cardiology headings",
+    "heading_other": "held-out headings, other chapters",
+    "medquad_cardiology": "MedQuAD questions, cardiology",
+    "medquad_other": "MedQuAD questions, other subjects",
+    "paraphrase": "a sentence's paraphrase",
     "question_heldout": "held-out textbook questions",
     "medquad_questions": "MedQuAD cardiology questions (unseen domain)",
+}
+ARMS = {  # of the experiment on specialty and format
+    "all": "all definitions",
+    "without": "definitions, no cardiology",
+    "swapped": "as many, all cardiology among them",
+    "cardiology": "cardiology definitions alone",
+    "other": "as many other definitions",
+    "heading": "as many cardiology headings",
+}
+CONTRASTS = {
+    "specialty": "specialty: with cardiology pairs less without",
+    "format": "format: other subjects' definitions less base",
+    "whole": "whole gain: with cardiology pairs less base",
+    "format_less_specialty": "format less specialty",
+    "interaction": "specialty's help to cardiology less to other subjects",
+    "swapped_on_cardiology": "cardiology pairs swapped in, on cardiology",
+    "small_specialty": "in small: cardiology less other definitions",
+    "small_format": "in small: other definitions less base",
+    "small_topic": "in small: cardiology headings less base",
 }
 TOP_KS = (1, 5, 10, 20, 50, 100)
 QUESTIONS = {"to the anchor than the contradiction is": "probe", "to the anchor than to the contradiction": "choice"}
@@ -71,6 +95,34 @@ def gain_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
             **show.change(m),
         }
         for task, m in comparison["metrics"].items()
+    ]
+
+
+def matrix_rows(arms: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return each arm less the base, a row an arm and a column a task: MRR with its 95 % interval over documents."""
+    return [
+        {"trained on": ARMS.get(arm, arm)}
+        | {
+            TASKS.get(t, t): f"{m['difference']:+.3f} ({show.interval(m['low'], m['high'], '+.3f')})"
+            for t, m in of.items()
+        }
+        for arm, of in arms.items()
+    ]
+
+
+def contrast_rows(contrasts: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return contrasts of arms, a row each: by query with interval and p, by document with interval, n of both."""
+    return [
+        {
+            "contrast": CONTRASTS.get(name, name),
+            "queries": c["queries"],
+            "documents": c["documents"],
+            "difference, MRR": f"{c['difference']:+.3f}",
+            "95 %": show.interval(c["low"], c["high"], "+.3f"),
+            "p (Holm)": _p(c["p_holm"]) if "p_holm" in c else f"{_p(c['p'])}, uncorrected",
+            "by document, 95 %": _by_document(c.get("by_document")),
+        }
+        for name, c in contrasts.items()
     ]
 
 
@@ -134,6 +186,14 @@ def numbers(
         means = {recipe: np.mean([right[run] for run in runs]) for recipe, runs in recipes.items()}
         quoted |= {f"{metric}_{recipe}": float(mean) for recipe, mean in means.items()}
     return quoted
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _by_document(m: Mapping[str, float] | None) -> str:
+    return f"{m['difference']:+.3f} ({show.interval(m['low'], m['high'], '+.3f')})" if m else "none"
 
 
 def _cosine(m: Mapping[str, float]) -> str:

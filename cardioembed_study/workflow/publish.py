@@ -23,7 +23,13 @@ from cardioembed_study.settings import Profile
 from cardioembed_study.workflow import executed, runner
 
 FLOORS = (*(f"retrieval.{floor}.json" for floor in ("random", "bm25", "tfidf")), "similarity.tfidf.json")
-PAGES = ("*.md", "*.yml", "*.bib", "_static/*")  # what the book is written in
+PAGES = (
+    "*.md",
+    "*.yml",
+    "*.bib",
+    "_static/*",
+    "executed/*/*.ipynb",
+)  # what the book is written in, and what it shows of other profiles
 SHOWN = re.compile(r"\b(tables|figures)/([\w-]+)")  # a table or figure that a page names
 ENDS = {"tables": (".md", ".csv", ".html"), "figures": (".svg", ".csv")}
 HOMES = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
@@ -35,9 +41,11 @@ def notebooks(profile: Profile) -> dict[str, str]:
     """Return the notebook that each executed copy of a profile comes from: ``02_train.r8.ipynb`` from ``02_train``.
 
     The cells of a grid are many and alike, and a run on clinical notes shows nothing outside ``restricted``: their records
-    are published, their notebooks are not.
+    are published, their notebooks are not. Of a profile that ends early the last notebook is.
     """
-    single = {f"{stem}.ipynb": stem for stem in profile.notebooks}
+    if profile.until != "06_report":
+        return {f"{profile.until}.ipynb": profile.until}
+    single = {f"{stem}.ipynb": stem for stem in settings.ENDS[profile.until] if stem != "02_train"}
     shown = [run for run in profile.runs if run not in profile.grid and not settings.on_notes(profile.runs[run])]
     return single | {f"02_train.{run}.ipynb": "02_train" for run in shown}
 
@@ -52,11 +60,17 @@ def records(profile: Profile) -> dict[str, list[str]]:
         "02_train": [f"train.{run}" for run in profile.runs],
         "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
         + [f"comparison.{recipe}" for recipe in _recipes(profile, retrieval.runs)],
+        "03_domain": [f"domain.{part}" for part in ("power", "matrix", "folds")],
         "04_mteb": [f"mteb.{model}" for model in _models(mteb)]
         + [f"forgetting.{recipe}" for recipe in _recipes(profile, mteb.runs)],
         "05_mimic": [f"mimic.{model}" for model in _encoders(profile)] + ["effects.all"],
     }
     return {stem: [f"{name}.json" for name in of_stem] for stem, of_stem in names.items()}
+
+
+def _published(profile: Profile) -> list[str]:
+    """Return the names of the records that a finished profile has written at least."""
+    return [name for stem, names in records(profile).items() if stem in settings.ENDS[profile.until] for name in names]
 
 
 def _encoders(profile: Profile) -> list[str]:
@@ -106,10 +120,14 @@ def evidence(name: str) -> list[Path]:
     _refuse_missing(profile, made)
     _refuse_stale(profile, made)
     targets: dict[Path, dict[Path, Path]] = {}
-    for source, target in _evidence(profile, made).items():
-        folder = paths.BOOK / ("results/" + name if target.parts[0] == "results" else target.parts[0])
+    whole = profile.until == "06_report"
+    others = {file: file.relative_to(paths.BOOK) for file in paths.BOOK.glob("executed/*/*.ipynb")}  # of other profiles
+    for source, target in (_evidence(profile, made) | (others if whole else {})).items():
+        folder = paths.BOOK / (target.parts[0] if whole and target.parts[0] != "results" else target.parent)
         targets.setdefault(folder, {})[source] = (paths.BOOK / target).relative_to(folder)
-    for run in settings.check("03_retrieval", profile.notebooks["03_retrieval"]).runs:
+    for run in settings.check(
+        "03_retrieval", profile.notebooks["03_retrieval"]
+    ).runs:  # none in a profile that ends early
         adapter = made / "runs" / run / "adapter"
         trained = files.verify(adapter / "SHA256SUMS", [], f"run 02_train for {run} again")
         targets[paths.ADAPTERS / f"{name}.{run}"] = {
@@ -118,6 +136,8 @@ def evidence(name: str) -> list[Path]:
     for source in (source for copies in targets.values() for source in copies):
         _refuse_paths(source)
     _replace(targets)
+    if not whole:
+        return sorted(targets)
     for stale in paths.ADAPTERS.glob(f"{name}.*"):
         if stale not in targets:
             shutil.rmtree(stale)
@@ -166,12 +186,15 @@ def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
     """
     mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
     optional = [*FLOORS, f"curve.{mteb.curve}.json", *(f"mteb-not-run.{task}.json" for task in mteb.tasks)]
-    names = [*(name for of_stem in records(profile).values() for name in of_stem), *optional]
+    names = [*_published(profile), *(optional if profile.until == "06_report" else [])]
     kept = {made / "results" / name: Path("results") / profile.name / name for name in names}
     kept = {file: place for file, place in kept.items() if file.is_file()}
     _refuse_records(kept)
-    copies = {made / "executed" / name: Path("executed") / name for name in notebooks(profile)}
+    room = Path("executed") if profile.until == "06_report" else Path("executed") / profile.name
+    copies = {made / "executed" / name: room / name for name in notebooks(profile)}
     _refuse_outputs(copies)
+    if profile.until != "06_report":
+        return copies | kept
     pages = [page.read_text(encoding="utf-8") for page in (*paths.BOOK.glob("*.md"), paths.ROOT / "README.md")]
     shown = {f"{room}/{name}" for page in pages for room, name in SHOWN.findall(page)} | {"tables/claims-headline"}
     files_of = [file for room in ("tables", "figures") for file in _files(made / room)]
@@ -252,11 +275,12 @@ def _write_readme(profile: str) -> None:
 
 def _refuse_missing(profile: Profile, made: Path) -> None:
     wanted = [made / "executed" / name for name in notebooks(profile)]
-    wanted += [made / "results" / name for names in records(profile).values() for name in names]
+    wanted += [made / "results" / name for name in _published(profile)]
     missing = [path for path in wanted if not path.is_file()]
     trained = [made / "runs" / run / "adapter" for run in profile.runs if not settings.on_notes(profile.runs[run])]
     missing += [folder / WEIGHTS[0] for folder in trained if not any((folder / name).is_file() for name in WEIGHTS)]
-    missing += [made / room for room in ("tables", "figures") if not _files(made / room)]
+    rooms = ("tables", "figures") if profile.until == "06_report" else ()
+    missing += [made / room for room in rooms if not _files(made / room)]
     if missing:
         names = ", ".join(path.relative_to(made).as_posix() for path in missing)
         raise FileNotFoundError(
