@@ -198,7 +198,7 @@ class Mteb(Parameters):
     merge_weight: Fraction
     tasks: Annotated[list[Name], Field(min_length=1), *Few]
     largest: Annotated[int, Field(ge=0, le=10**9)]
-    curve: NameOrNone
+    curves: Names
     seed: Seed
 
 
@@ -361,7 +361,7 @@ def _profile(name: str, content: dict[str, Any]) -> Profile:
         _validate("02_train", {**own["02_train"], **given})
     checked = {stem: _validate(stem, {**own[stem], **given}) for stem, given in notebooks.items()}
     for stem, p in checked.items():
-        for run in [*getattr(p, "runs", []), getattr(p, "curve", ""), getattr(p, "textbook", "")]:
+        for run in [*getattr(p, "runs", []), *getattr(p, "curves", []), getattr(p, "textbook", "")]:
             if run and run not in runs:
                 raise ValueError(f"{stem}: 02_train has no run {run!r}; {files.near_miss(run, runs)}")
             if run and stem != "05_mimic" and on_notes(runs[run]):

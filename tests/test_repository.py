@@ -30,7 +30,7 @@ ROOMS = (  # each imports those before it only; where several stand together, no
     ("workflow",),
 )
 SOURCES = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-EVIDENCE = sorted((paths.BOOK / "executed").glob("*.ipynb"))
+EVIDENCE = sorted((paths.BOOK / "executed").rglob("*.ipynb"))
 TEXT = (
     "",
     ".py",

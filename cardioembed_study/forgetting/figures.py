@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from cardioembed_study import show
-from cardioembed_study.forgetting.target import GAIN, LOSS
+from cardioembed_study.forgetting.target import GAIN, MARGIN
 from cardioembed_study.show import label, ordered
 
 RADAR = {  # axis: (measurement, task, metric), each 0..1
@@ -88,16 +88,16 @@ def frontier(points: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
     """
     if points.is_empty():
         return show.nothing("no run was measured on benchmarks in this profile")
-    drawn = points.with_columns(reached=(pl.col("gain") >= GAIN) & (pl.col("loss") <= LOSS))
-    (left, right), (bottom, top) = _range(drawn["gain"], GAIN, 0.2), _range(drawn["loss"], LOSS, 0.12)
+    drawn = points.with_columns(reached=(pl.col("gain") >= GAIN) & (pl.col("loss") <= MARGIN))
+    (left, right), (bottom, top) = _range(drawn["gain"], GAIN, 0.2), _range(drawn["loss"], MARGIN, 0.12)
     with show.canvas(figsize=(6.4, 4.4)) as (fig, ax):
         ax.scatter(drawn["gain"], drawn["loss"], s=30, color=show.COLOURS[0], zorder=3)
-        ax.fill_between([GAIN, right], bottom, LOSS, color=show.COLOURS[2], alpha=0.2, lw=0)
+        ax.fill_between([GAIN, right], bottom, MARGIN, color=show.COLOURS[2], alpha=0.2, lw=0)
         ax.axhline(0, color="black", lw=0.8)
         ax.set(xlim=(left, right), ylim=(bottom, top))
         ax.set_xlabel("gained: MRR of held-out cardiology definitions, tuned minus base")
         ax.set_ylabel("lost on the worst benchmark:\nmain score, base minus tuned")
-        ax.set_title(f"shaded: gained at least {GAIN}, lost at most {LOSS}", fontsize=10)
+        ax.set_title(f"shaded: gained at least {GAIN}, lost at most {MARGIN}", fontsize=10)
         show.names(ax, drawn.rename({"name": "model"}), "gain", "loss")
     return fig, drawn
 

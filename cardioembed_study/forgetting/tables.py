@@ -16,7 +16,7 @@ def mteb_rows(results: Mapping[str, Mapping]) -> list[dict[str, Any]]:
         {
             "task": task,
             "model": label(model),
-            "n": _size(record["counts"][task]),
+            "n": target.size(record["counts"][task]),
             "main score": m["main_score"],
             "95 %": show.interval(m["low"], m["high"], ".4f") if "low" in m else "none",
         }
@@ -38,7 +38,7 @@ def truth_rows(results: Mapping[str, Mapping], base: str, official: Mapping[str,
     return [
         {
             "task": task,
-            "n": _size(results[base]["counts"][task]),
+            "n": target.size(results[base]["counts"][task]),
             "official": f"{value:.4f}",
             "measured here": f"{ours[task]:.4f}",
             "difference": f"{ours[task] - value:+.4f}",
@@ -59,7 +59,7 @@ def change_rows(recipe: str, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "recipe": recipe,
             "task": task,
-            "n": _size(record["counts"][task]),
+            "n": target.size(record["counts"][task]),
             "seeds": len(record["params"]["runs"]),
             "base": f"{m.get('base_mrr', m.get('base')):.4f}",
             "tuned": f"{m.get('tuned_mrr', m.get('tuned')):.4f}",
@@ -88,26 +88,33 @@ def measured(comparisons: Mapping[str, Mapping]) -> dict[str, list[str]]:
     return dict(sorted(runs.items(), key=lambda item: item[0] != "tuned"))
 
 
-def target_rows(results: Mapping[str, Mapping], pairs: Mapping[str, tuple[Mapping, Mapping]]) -> list[dict[str, Any]]:
-    """Return the target against each recipe, a row a recipe; five digits, since a margin can be small.
+def target_rows(pairs: Mapping[str, tuple[Mapping, Mapping]]) -> list[dict[str, Any]]:
+    """Return the target against each recipe, a row a recipe and benchmark, with the intervals over texts and over seeds.
 
     Args:
-        results: measurement to model to record; ``retrieval`` and ``mteb`` are read.
         pairs: of ``target.compared``.
     """
-    judged = {recipe: target.judge(results, *pair) for recipe, pair in pairs.items()}
-    return [
-        {
-            "recipe": recipe,
-            "seeds of gain, of loss": t["seeds"],
-            "gain, MRR": f"{t['gain']:+.3f}",
-            "p (Holm)": f"{t['p']:.4f}",
-            "worst loss, mean": f"{t['mean_loss']:+.5f} ({t['mean_worst']})",
-            "worst loss, best adapter": f"{t['adapter_loss']:+.5f} ({t['adapter_worst']}, {t['adapter']})",
-            "target met": "yes" if t["met"] else "no",
-        }
-        for recipe, t in judged.items()
-    ]
+    rows = []
+    for recipe, (forgetting, comparison) in pairs.items():
+        judged = target.judge(forgetting, comparison)
+        for task, (answer, needed) in judged["decisions"].items():
+            record = comparison if task in comparison["metrics"] else forgetting
+            m, n = record["metrics"][task], target.size(record["counts"][task])
+            over_seeds = m.get("over_seeds")
+            rows.append(
+                {
+                    "recipe": recipe,
+                    "task": task,
+                    "n": n,
+                    "seeds": len(record["params"]["runs"]),
+                    "difference": f"{m['difference']:+.4f}",
+                    "95 % over texts": show.interval(m["low"], m["high"], "+.4f"),
+                    "95 % over seeds": show.interval(*over_seeds.values(), "+.4f") if over_seeds else "one seed",
+                    f"loss above {target.MARGIN:g} ruled out": answer,
+                    "n that would decide": f"{needed:,}" if answer == target.UNDECIDED else "this one",
+                }
+            )
+    return rows
 
 
 def missing_rows(records: Mapping[str, Mapping]) -> list[dict[str, str]]:
@@ -121,26 +128,20 @@ def official(ledger: Mapping[str, Any], base: str) -> dict[str, float]:
     return {key.removeprefix(head).split(".")[0]: c.value / 100 for key, c in ledger.items() if key.startswith(head)}
 
 
-def numbers(
-    results: Mapping[str, Mapping], recipes: Mapping[str, Sequence[str]], pairs: Mapping[str, tuple[Mapping, Mapping]]
-) -> dict[str, Any]:
+def numbers(recipes: Mapping[str, Sequence[str]], pairs: Mapping[str, tuple[Mapping, Mapping]]) -> dict[str, Any]:
     """Return the numbers of this part of the study that the book quotes in its text.
 
-    The recipe named is one that met the target, if any did; among equals that of most gain less worst loss.
+    The recipe named is that of the best verdict; among equals that of most gain less worst loss.
 
     Args:
-        results: measurement to model to record; ``retrieval`` and ``mteb`` are read.
         recipes: of ``measured``.
         pairs: of ``target.compared``.
     """
-    judged = {recipe: target.judge(results, *pair) for recipe, pair in pairs.items()}
-    merit = {recipe: (t["met"], t["gain"] - t["adapter_loss"]) for recipe, t in judged.items()}
+    judged = {recipe: target.judge(*pair) for recipe, pair in pairs.items()}
+    order = ("not met", "cannot be decided", "met")
+    worst = {recipe: max(target.losses(*pair).values()) for recipe, pair in pairs.items()}
+    merit = {r: (order.index(t["verdict"]), t["gain"] - worst[r]) for r, t in judged.items()}
     best = max(merit, key=merit.get, default="none")
-    verdict = "not measured" if best not in judged else "met" if judged[best]["met"] else "not met"
-    quoted = {"recipes": len(recipes), "target_gain": target.GAIN, "target_loss": target.LOSS, "target_p": target.P}
+    verdict = judged[best]["verdict"] if best in judged else "not measured"
+    quoted = {"recipes": len(recipes), "target_gain": target.GAIN, "target_loss": target.MARGIN, "target_p": target.P}
     return quoted | {"target_recipe": best, "target_verdict": verdict}
-
-
-def _size(counts: Any) -> int:
-    """Return n of a task: queries, or pairs."""
-    return counts if isinstance(counts, int) else counts.get("queries", counts.get("pairs"))

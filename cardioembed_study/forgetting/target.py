@@ -1,10 +1,14 @@
 """Did a recipe gain enough and keep enough? The target, and what each recipe and run gained and lost by it.
 
+Keeping is a question of non-inferiority: a loss of more than ``MARGIN`` must be ruled out by the interval over texts. Where
+the interval is too wide for that at any outcome near zero, the answer is that it cannot be decided with so few texts.
+
 The records of a recipe are a pair here: that of 04 (``forgetting``), then that of 03 (``comparison``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,7 +16,9 @@ import polars as pl
 
 KEPT_FROM = ("BIOSSES", "SciFact", "NFCorpus")  # benchmarks of 04 that an adapter should not lose on; MedQuAD is in 03
 P = 0.05  # a gain counts below it, after Holm's correction
-GAIN, LOSS = 0.04, 0.005  # the target: MRR gained at least, main score lost at most on any benchmark
+SEEDS = 3  # of a recipe, at least
+GAIN, MARGIN = 0.05, 0.005  # the target: MRR gained at least; loss of a score that must be ruled out on every benchmark
+KEPT, LOST, UNDECIDED = "yes", "no", "cannot be decided"
 
 
 def compared(results: Mapping[str, Mapping], recipes: Iterable[str]) -> dict[str, tuple[Mapping, Mapping]]:
@@ -70,34 +76,51 @@ def points(results: Mapping[str, Mapping], pairs: Mapping[str, tuple[Mapping, Ma
     return pl.DataFrame(rows, schema={"name": pl.String, "gain": pl.Float64, "loss": pl.Float64}, orient="row")
 
 
-def judge(
-    results: Mapping[str, Mapping], forgetting: Mapping[str, Any], comparison: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return whether a recipe reaches the target, with the numbers it is judged by.
+def decision(m: Mapping[str, float], n: int) -> tuple[str, int]:
+    """Return whether a loss of more than ``MARGIN`` is ruled out, and the number of texts at which it could be decided.
 
-    The gain is the recipe's: the mean of at least three seeds, Holm p below 0.05. The losses are those of one adapter, the
-    run that lost least on its worst benchmark; the mean's worst loss stands beside it.
+    ``yes``: the interval over texts lies above -MARGIN. ``no``: it does not, though its half-width is at most MARGIN, or it
+    lies below -MARGIN as a whole. Otherwise it cannot be decided; the half-width shrinks with the root of n.
 
     Args:
-        results: measurement to model to record; ``retrieval`` and ``mteb`` are read.
+        m: ``low`` and ``high`` of the difference.
+        n: queries, or pairs.
+
+    >>> decision({"low": -0.004, "high": 0.02}, 300), decision({"low": -0.01, "high": 0.01}, 300)
+    (('yes', 300), ('cannot be decided', 1200))
+    """
+    half = (m["high"] - m["low"]) / 2
+    needed = max(n, math.ceil(n * (half / MARGIN) ** 2 - 1e-9))
+    if m["low"] >= -MARGIN:
+        return KEPT, n
+    return (LOST, n) if half <= MARGIN or m["high"] < -MARGIN else (UNDECIDED, needed)
+
+
+def judge(forgetting: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether a recipe reaches the target, with what it is judged by: means of its seeds, intervals over texts.
+
+    Args:
         forgetting: the recipe's record of 04.
         comparison: the recipe's record of 03.
+
+    Returns:
+        ``gain``, ``p``, ``seeds`` (of gain and of benchmarks), ``decisions`` (task to ``decision``), ``verdict``: *met* if the
+        gain is there and every loss ruled out, *not met* if the gain is not there or a loss is not ruled out where that can be
+        decided, else *cannot be decided*.
     """
-    m, base = comparison["metrics"][headline(comparison)], comparison["params"]["base"]
-    mean = losses(forgetting, comparison)
-    each = {run: run_losses(results, run, base, mean) for run in forgetting["params"]["runs"]}
-    adapter = min(each, key=lambda run: max(each[run].values()))
-    mean_worst, adapter_worst = (max(lost, key=lost.get) for lost in (mean, each[adapter]))
-    adapter_loss, seeds = each[adapter][adapter_worst], len(comparison["params"]["runs"])
-    gained = m["difference"] >= GAIN and m["p_holm"] < P and seeds >= 3
-    return {
-        "gain": m["difference"],
-        "p": m["p_holm"],
-        "seeds": f"{seeds}, {len(each)}",
-        "mean_worst": mean_worst,
-        "mean_loss": mean[mean_worst],
-        "adapter": adapter,
-        "adapter_worst": adapter_worst,
-        "adapter_loss": adapter_loss,
-        "met": bool(gained and adapter_loss <= LOSS and set(KEPT_FROM) <= set(mean)),
-    }
+    m = comparison["metrics"][headline(comparison)]
+    tasks = losses(forgetting, comparison)
+    found = {}
+    for task in tasks:
+        record = comparison if task in comparison["metrics"] else forgetting
+        found[task] = decision(record["metrics"][task], size(record["counts"][task]))
+    runs = [len(record["params"]["runs"]) for record in (comparison, forgetting)]
+    gained = m["difference"] >= GAIN and m["p_holm"] < P and min(runs) >= SEEDS and set(KEPT_FROM) <= set(tasks)
+    answers = {answer for answer, _ in found.values()}
+    verdict = "not met" if not gained or LOST in answers else "cannot be decided" if UNDECIDED in answers else "met"
+    return {"gain": m["difference"], "p": m["p_holm"], "seeds": runs, "decisions": found, "verdict": verdict}
+
+
+def size(counts: Any) -> int:
+    """Return n of a task: queries, or pairs."""
+    return counts if isinstance(counts, int) else counts.get("queries", counts.get("pairs"))

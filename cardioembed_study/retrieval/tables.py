@@ -119,7 +119,7 @@ def contrast_rows(contrasts: Mapping[str, Mapping]) -> list[dict[str, Any]]:
             "documents": c["documents"],
             "difference, MRR": f"{c['difference']:+.3f}",
             "95 %": show.interval(c["low"], c["high"], "+.3f"),
-            "p (Holm)": _p(c["p_holm"]) if "p_holm" in c else f"{_p(c['p'])}, uncorrected",
+            "p (Holm)": show.p_value(c["p_holm"]) if "p_holm" in c else f"{show.p_value(c['p'])}, uncorrected",
             "by document, 95 %": _by_document(c.get("by_document")),
         }
         for name, c in contrasts.items()
@@ -186,10 +186,6 @@ def numbers(
         means = {recipe: np.mean([right[run] for run in runs]) for recipe, runs in recipes.items()}
         quoted |= {f"{metric}_{recipe}": float(mean) for recipe, mean in means.items()}
     return quoted
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _by_document(m: Mapping[str, float] | None) -> str:

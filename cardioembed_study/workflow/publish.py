@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 
 from cardioembed_lib import files
-from cardioembed_study import clinical, paths, settings
+from cardioembed_study import clinical, paths, settings, show
 from cardioembed_study import records as study_records
 from cardioembed_study.settings import Profile
 from cardioembed_study.workflow import executed, runner
@@ -59,7 +59,9 @@ def records(profile: Profile) -> dict[str, list[str]]:
         "01_notes": ["notes.all"],
         "02_train": [f"train.{run}" for run in profile.runs],
         "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
-        + [f"comparison.{recipe}" for recipe in _recipes(profile, retrieval.runs)],
+        + [f"retrieval.{show.WITH_BM25}{model}" for model in _models(retrieval)]
+        + [f"comparison.{recipe}" for recipe in _recipes(profile, retrieval.runs)]
+        + [f"hybrid.{recipe}" for recipe in ("base", *(_recipes(profile, retrieval.runs) if retrieval.runs else []))],
         "03_domain": [f"domain.{part}" for part in ("power", "matrix", "folds")],
         "04_mteb": [f"mteb.{model}" for model in _models(mteb)]
         + [f"forgetting.{recipe}" for recipe in _recipes(profile, mteb.runs)],
@@ -185,7 +187,12 @@ def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
         ValueError: as for ``assemble``.
     """
     mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
-    optional = [*FLOORS, f"curve.{mteb.curve}.json", *(f"mteb-not-run.{task}.json" for task in mteb.tasks)]
+    optional = [
+        *FLOORS,
+        *(f"curve.{run}.json" for run in mteb.curves),
+        "choice.all.json",
+        *(f"mteb-not-run.{task}.json" for task in mteb.tasks),
+    ]
     names = [*_published(profile), *(optional if profile.until == "06_report" else [])]
     kept = {made / "results" / name: Path("results") / profile.name / name for name in names}
     kept = {file: place for file, place in kept.items() if file.is_file()}
