@@ -92,7 +92,7 @@ def load(folder: Path = FOLDER, tests: Collection[str] = tuple(evidence.PROPERTI
             two equal numbers.
     """
     claims: dict[str, Claim] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in _files(folder):
         for claim in _claims_of(path, tests):
             if claim.id in claims:
                 raise ValueError(f"{path.name}: id {claim.id!r} stands twice; ids are unique over all files")
@@ -112,9 +112,14 @@ def sources(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
     """Return title and bibliography key of every source, by ``<file>.<source>``."""
     return {
         f"{path.stem}.{key}": {"title": source.title, "cite": source.cite}
-        for path in sorted(folder.glob("*.yaml"))
+        for path in _files(folder)
         for key, source in _read(path).sources.items()
     }
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of claims; that of properties lies beside them."""
+    return sorted(path for path in folder.glob("*.yaml") if path.name != "properties.yaml")
 
 
 def _read(path: Path) -> _File:

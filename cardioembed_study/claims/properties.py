@@ -1,0 +1,95 @@
+"""Which sentences do published numbers assert, and which rule decides each? ``data_manifests/claims/properties.yaml``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from datetime import date
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cardioembed_lib import files
+from cardioembed_study import mappings, paths
+
+FILE = paths.MANIFESTS / "claims" / "properties.yaml"
+HOLDS, REFUTED, OPEN, NOT_RUN = "holds", "does not hold", "tested, inconclusive", "not run"
+OUTCOMES = (HOLDS, REFUTED, OPEN, NOT_RUN)
+DEFINITION = "by definition"
+Text = Annotated[str, Field(min_length=1)]
+Condition = Annotated[str, Field(pattern=r"^(low > -?\d+(\.\d+)?|high < -?\d+(\.\d+)?|by definition|nothing)$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rule(_Strict):
+    """When a property holds and when it is refuted, by an interval's ends; what is neither is inconclusive."""
+
+    holds: Condition
+    refuted: Condition
+
+
+class Property(_Strict):
+    """One falsifiable sentence, what is measured for it, and the rule. ``bears_on``: claims, or globs over their ids."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    sentence: Annotated[str, Field(pattern=r"^[A-Z].{20,}\.$")]
+    measure: Text
+    split: Text
+    recipe: Text
+    unit: Text
+    rule: Rule
+    seeds: Annotated[int, Field(ge=3)]
+    status: Literal["confirmatory", "post hoc"]
+    dated: date
+    test: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")]
+    bears_on: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+def load(claims: Collection[str], file: Path = FILE) -> dict[str, Property]:
+    """Return every property by its id, the globs of its ``bears_on`` replaced by the claims that they match.
+
+    Args:
+        claims: ids of the ledger.
+        file: of properties.
+
+    Raises:
+        ValueError: naming file, id and field: a field that is missing, unknown or of another form, an id that stands twice,
+            a glob that matches no claim.
+    """
+    given = mappings.read(file).get("properties")
+    if not isinstance(given, list) or not given:
+        raise ValueError(f"{file.name}: properties is {given!r:.80}; wanted a list of properties")
+    found: dict[str, Property] = {}
+    for n, fields in enumerate(given):
+        one = _checked(file.name, n, fields)
+        if one.id in found:
+            raise ValueError(f"{file.name}: {one.id}: id stands twice; wanted each once")
+        found[one.id] = one.model_copy(update={"bears_on": _matched(f"{file.name}: {one.id}", one.bears_on, claims)})
+    return found
+
+
+def digest(file: Path = FILE) -> str:
+    """Return the SHA-256 of the file of rules, so that every outcome can name the rules that it followed."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _checked(file: str, n: int, fields: object) -> Property:
+    try:
+        return Property.model_validate(fields)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = fields.get("id", f"property {n + 1}") if isinstance(fields, dict) else f"property {n + 1}"
+        where, given = ".".join(map(str, problem["loc"])), str(problem["input"])[:80]
+        raise ValueError(f"{file}: {name}: {where}: {problem['msg']}; found {given!r}") from None
+
+
+def _matched(where: str, globs: tuple[str, ...], claims: Collection[str]) -> tuple[str, ...]:
+    for glob in globs:
+        if not any(fnmatchcase(claim, glob) for claim in claims):
+            raise ValueError(f"{where}: bears_on: {glob!r} matches no claim; {files.near_miss(glob, claims)}")
+    return tuple(claim for claim in claims if any(fnmatchcase(claim, glob) for glob in globs))
