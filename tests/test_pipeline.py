@@ -30,6 +30,7 @@ def finished(tmp_path, monkeypatch):
     records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "forgetting.tuned", "mteb.tiny", "mteb.a"]
     records += ["notes.all", "mimic.bm25", "mimic.tiny", "effects.all"]
     records += [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in ("tiny", "a", "b")]
+    records += ["hybrid.base", "hybrid.tuned", *(f"retrieval.bm25+{model}" for model in ("tiny", "a", "b"))]
     files = {f"results/{name}.json": toy_tree.record(name) for name in records}
     files["results/notes.all.json"] = toy_tree.record("notes.all", toy_tree.NOT_RUN)
     files |= {
@@ -63,7 +64,7 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert publish.main(["evidence", "toy"]) == 0
     assert "wrote book/results/toy" in capsys.readouterr().out
     assert listing(finished / "book" / "executed") == {f"{name}.ipynb" for name in EXECUTED}
-    assert len(listing(finished / "book" / "results" / "toy")) == 17
+    assert len(listing(finished / "book" / "results" / "toy")) == 22
     assert not any((finished / name).exists() for name in old)
     assert all((finished / name).exists() for name in kept)
     readme = (finished / "README.md").read_text()
@@ -80,6 +81,31 @@ def test_an_unfinished_profile_is_not_published(finished, capsys, name):
     assert publish.main(["evidence", "toy"]) == 1
     assert f"profile toy is not finished: {name}; run `make book PROFILE=toy`" in capsys.readouterr().err
     assert not (finished / "book" / "results").exists()
+
+
+def test_a_profile_that_ends_early_publishes_its_records_and_last_notebook_beside_the_others(finished, capsys):
+    assert publish.main(["evidence", "toy"]) == 0
+    before = listing(finished / "book")
+    toy_tree.write_profile(finished, until="03_domain")
+    made = finished / "artifacts" / "toy"
+    nbformat.write(toy_tree.notebook("03_domain"), made / "executed" / "03_domain.ipynb")
+    for part in ("power", "matrix", "folds"):
+        (made / "results" / f"domain.{part}.json").write_text(toy_tree.record(f"domain.{part}"))
+    assert publish.main(["evidence", "toy"]) == 0
+    assert listing(finished / "book" / "results" / "toy") == {
+        *(f"domain.{part}.json" for part in ("power", "matrix", "folds")),
+        *("corpus.all.json", "train.a.json", "train.b.json"),
+    }
+    assert listing(finished / "book") - before == {
+        "executed/toy/03_domain.ipynb",
+        *(f"results/toy/domain.{part}.json" for part in ("power", "matrix", "folds")),
+    }
+    toy_tree.write_profile(finished)
+    assert publish.main(["evidence", "toy"]) == 0
+    assert (finished / "book" / "executed" / "toy" / "03_domain.ipynb").exists()
+    toy_tree.write_profile(finished, until="02_train")
+    assert publish.main(["evidence", "toy"]) == 1
+    assert "until is '02_train'; wanted the notebook that the profile ends with" in capsys.readouterr().err
 
 
 def test_an_adapter_that_learnt_from_clinical_notes_is_not_published(finished, capsys):

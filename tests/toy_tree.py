@@ -31,7 +31,9 @@ FILES = {
     "01_notes": f"[('results/notes.all.json', '{NOT_RUN}')]",
     "02_train": f"[(f'results/train.{{run}}.json', '{RECORD}'), (f'runs/{{run}}/adapter/adapter_model.safetensors', '')]",
     "03_retrieval": f"[(f'results/{{kind}}.{{m}}.json', '{RECORD}') for kind in ('retrieval', 'similarity')"
-    f" for m in [base, *runs]] + [('results/comparison.tuned.json', '{RECORD}')]",
+    f" for m in [base, *runs]] + [(f'results/retrieval.bm25+{{m}}.json', '{RECORD}') for m in [base, *runs]]"
+    f" + [(f'results/{{name}}.json', '{RECORD}') for name in ('comparison.tuned', 'hybrid.base', 'hybrid.tuned')]",
+    "03_domain": f"[(f'results/domain.{{part}}.json', '{RECORD}') for part in ('power', 'matrix', 'folds')]",
     "04_mteb": f"[(f'results/mteb.{{m}}.json', '{RECORD}') for m in [base, *runs]]"
     f" + [('results/forgetting.tuned.json', '{RECORD}')]",
     "05_mimic": f"[(f'results/mimic.{{m}}.json', '{RECORD}') for m in ['bm25', base, *runs]]"
@@ -44,6 +46,7 @@ MODULE = {
     "01_notes": "cardioembed_study.notes import icd9",
     "02_train": "cardioembed_lib import losses",
     "03_retrieval": "cardioembed_lib import metrics",
+    "03_domain": "cardioembed_study.corpus import arms",
     "04_mteb": "cardioembed_study.retrieval import probe",
     "05_mimic": "cardioembed_study.notes import recall",
     "06_report": "cardioembed_study import records",
@@ -68,7 +71,7 @@ def write_notebook(folder: Path, stem: str, *cells: str) -> Path:
     return path
 
 
-def write_profile(folder: Path, **changes: dict) -> None:
+def write_profile(folder: Path, **changes: object) -> None:
     """Write the only profile of a project: the primer, two runs."""
     content = {
         "01_corpus": {"sources": ["primer"], "benchmarks": []},
