@@ -30,7 +30,7 @@ def finished(tmp_path, monkeypatch):
     records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "forgetting.tuned", "mteb.tiny", "mteb.a"]
     records += ["notes.all", "mimic.bm25", "mimic.tiny", "effects.all"]
     records += [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in ("tiny", "a", "b")]
-    records += ["hybrid.base", "hybrid.tuned", *(f"retrieval.bm25+{model}" for model in ("tiny", "a", "b"))]
+    records += ["hybrid.tiny", "hybrid.tuned", *(f"retrieval.bm25+{model}" for model in ("tiny", "a", "b"))]
     files = {f"results/{name}.json": toy_tree.record(name) for name in records}
     files["results/notes.all.json"] = toy_tree.record("notes.all", toy_tree.NOT_RUN)
     files |= {

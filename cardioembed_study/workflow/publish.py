@@ -61,7 +61,7 @@ def records(profile: Profile) -> dict[str, list[str]]:
         "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
         + [f"retrieval.{show.WITH_BM25}{model}" for model in _models(retrieval)]
         + [f"comparison.{recipe}" for recipe in _recipes(profile, retrieval.runs)]
-        + [f"hybrid.{recipe}" for recipe in ("base", *(_recipes(profile, retrieval.runs) if retrieval.runs else []))],
+        + [f"hybrid.{recipe}" for recipe in (retrieval.base, *(_recipes(profile, retrieval.runs) if retrieval.runs else []))],
         "03_domain": [f"domain.{part}" for part in ("power", "matrix", "folds")],
         "04_mteb": [f"mteb.{model}" for model in _models(mteb)]
         + [f"forgetting.{recipe}" for recipe in _recipes(profile, mteb.runs)],
