@@ -214,6 +214,41 @@ def scatter(ax: Axes, points: pl.DataFrame, by: str, names: Sequence[str], **sty
             ax.scatter(part["x"], part["y"], label=name, **own, **style)
 
 
+def forest(drawn: pl.DataFrame, xlabel: str) -> Figure:
+    """Return differences with their intervals, a row a thing measured: its name stands above its marks, so that it fits a phone.
+
+    Args:
+        drawn: columns ``group`` (a title above its rows; "" for none), ``row``, ``mark``, ``value``, ``low`` and ``high``
+            (null: no interval), in the order drawn.
+        xlabel: of the axis.
+    """
+    marks, y, heights, names = drawn["mark"].unique(maintain_order=True).to_list(), 0.0, [], []
+    for i, (group, row) in enumerate(drawn.select("group", "row").rows()):
+        before = drawn.row(i - 1)[:2] if i else (None, None)
+        if group != before[0] and group:
+            names.append((y := y + 2.2 * bool(i) + 0.2, group, "bold"))
+        if (group, row) != before:
+            names.append((y := y + 1.8, row, "normal"))
+            y += 0.3
+        heights.append(y := y + 1)
+    placed = drawn.with_columns(pl.Series("y", heights))
+    with canvas(figsize=(5.4, 0.125 * y + 1.2)) as (fig, ax):
+        ax.axvline(0, color="black", lw=0.8, zorder=1)
+        for i, name in enumerate(marks):
+            part = placed.filter(mark=name)
+            known = part.with_columns(pl.col("low", "high").fill_null(pl.col("value")))
+            dots(ax, known, "value", known["y"], i, label=name, ms=5, lw=1.4)
+        for height, name, weight in names:
+            style = {"fontsize": 10 if weight == "bold" else 9, "weight": weight, "va": "center", "zorder": 4}
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            ax.text(0.01, height, name, transform=ax.get_yaxis_transform(), bbox=box, **style)
+        ax.set(ylim=(y + 1, -0.9), yticks=[], xlabel=xlabel)
+        ax.spines["left"].set_visible(False)
+        ax.margins(x=0.06)
+        fig.legend(loc="outside lower center", ncols=min(len(marks), 4), frameon=False, fontsize=9, handletextpad=0.2)
+    return fig
+
+
 def legend(ax: Axes, fontsize: int | None = 8, **style) -> None:
     """Put the legend to the right of the axes, if they show anything."""
     if ax.get_legend_handles_labels()[0]:

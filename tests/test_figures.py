@@ -11,6 +11,7 @@ import pytest
 
 from cardioembed_study import show
 from cardioembed_study.forgetting import figures as forgetting_figures
+from cardioembed_study.report import front_page
 from cardioembed_study.report import speed as report_speed
 from cardioembed_study.retrieval import figures as retrieval_figures
 from cardioembed_study.training import figures as training_figures
@@ -77,7 +78,40 @@ GRID = [
     {"share": share, "loss": loss, "rank": rank, "seed": seed, "value": 0.5 + share / 10 + rank / 1000 + seed / 100}
     for share, loss, rank, seed in itertools.product((0.25, 1.0), ("InfoNCE", "triplet"), (8, 16), (1, 2))
 ]
+GAINS = pl.DataFrame(
+    [
+        ("Cardiology", "definitions, n = 9", "tuned", 0.06, 0.02, 0.11),
+        ("Cardiology", "definitions, n = 9", "BM25", 0.03, None, None),
+        ("Other subjects", "benchmark, n = 5", "tuned", -0.04, -0.05, -0.03),
+    ],
+    schema=["group", "row", "mark", "value", "low", "high"],
+    orient="row",
+)
+CLASSES = [
+    {"paper": paper, "class": name, "claims": n}
+    for paper, counts in (("A", (40, 2, 0)), ("B", (0, 10, 30)))
+    for name, n in zip(("agrees", "not tested", "closed data"), counts, strict=True)
+]
+CELL = {"difference": 0.06, "low": 0.02, "high": 0.11}
+MATRIX = {
+    "counts": {task: {"queries": 1177} for task in ("definition_cardiology", "medquad_other")},
+    "metrics": {
+        "arms": {
+            "all": {"definition_cardiology": CELL, "medquad_other": {"difference": -0.1, "low": -0.2, "high": 0.01}},
+            "heading": {"definition_cardiology": CELL, "medquad_other": CELL},
+        }
+    },
+}
+CONTRAST = CELL | {"p_holm": 0.01, "queries": 1084, "documents": 49}
+CONTRASTS = {
+    "folds": {"format": CONTRAST | {"by_document": CELL | {"difference": 0.05}}},
+    "matrix": {"interaction": CONTRAST},
+}
 ALL = {
+    "forest": lambda: front_page.forest(GAINS),
+    "verdicts": lambda: front_page.verdict_bars(CLASSES),
+    "matrix": lambda: retrieval_figures.matrix(MATRIX),
+    "contrasts": lambda: retrieval_figures.contrasts(CONTRASTS),
     "separation": lambda: retrieval_figures.separation(SIMILARITY),
     "distributions": lambda: retrieval_figures.distributions(SIMILARITY, [BASE, "seed17"]),
     "probe": lambda: retrieval_figures.probe(SIMILARITY, [BASE, "seed17"]),
@@ -92,6 +126,8 @@ ALL = {
     "ablation": lambda: training_figures.ablation(GRID, "MRR on dev"),
 }
 ALONE = {
+    "forest": lambda: front_page.forest(GAINS[:1]),
+    "verdicts": lambda: front_page.verdict_bars(CLASSES[:1]),
     "separation": lambda: retrieval_figures.separation({BASE: SIMILARITY[BASE]}),
     "distributions": lambda: retrieval_figures.distributions(SIMILARITY, [BASE]),
     "probe": lambda: retrieval_figures.probe(SIMILARITY, [BASE]),
@@ -156,11 +192,11 @@ def test_each_distribution_has_area_one_and_no_kind_is_left_out():
     assert top["density"].to_list() == [pytest.approx(15)] * 2 and top["kind"].unique().to_list() == ["similar"]
 
 
-def test_the_probe_shows_chance_and_ends_with_all():
+def test_the_probe_ends_with_all_and_draws_no_coin():
     fig, drawn = retrieval_figures.probe(SIMILARITY, [BASE, "seed17"])
     labels = [text.get_text() for text in fig.axes[0].get_yticklabels()]
     assert labels == ["negation, n = 1,200", "laterality", "all"]
-    assert [0.5, 0.5] in [list(line.get_xdata()) for line in fig.axes[0].lines]
+    assert [0.5, 0.5] not in [list(line.get_xdata()) for line in fig.axes[0].lines]
     assert drawn.select("accuracy", "low", "high").unique().row(0) == (0.6, 0.4, 0.75)
 
 
@@ -266,3 +302,53 @@ def test_the_ablation_is_the_seeds_mean_and_range():
     found = drawn.filter(pl.col("loss") == "triplet", pl.col("rank") == 16, pl.col("share") == 0.25)
     assert found.select("mean", "low", "high", "seeds").row(0) == pytest.approx((0.556, 0.551, 0.561, 2))
     assert len(drawn) == 8
+
+
+def test_the_forest_draws_each_mark_at_its_value_with_its_interval_below_the_name_of_its_row():
+    fig, drawn = front_page.forest(GAINS)
+    ax = fig.axes[0]
+    heights = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    dots = {(x, y) for line in ax.lines[1:] for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
+    assert drawn.equals(GAINS) and sorted(x for x, _ in dots) == [-0.04, 0.03, 0.06]
+    (below,) = (y for x, y in dots if x == -0.04)
+    assert (
+        heights["Cardiology"]
+        < heights["definitions, n = 9"]
+        < heights["Other subjects"]
+        < heights["benchmark, n = 5"]
+        < below
+    )
+    ends = [tuple(segment[:, 0]) for bars in ax.collections for segment in bars.get_segments()]
+    assert sorted(ends) == [pytest.approx(v) for v in ((-0.05, -0.03), (0.02, 0.11), (0.03, 0.03))]
+    assert ax.get_ylim()[0] > below and len(fig.legends[0].get_texts()) == 2
+
+
+def test_the_bars_of_verdicts_write_every_count_and_the_total_of_each_paper_and_class():
+    fig, drawn = front_page.verdict_bars(CLASSES)
+    texts = drawn_texts(fig)
+    assert {"40", "2", "10", "30", "A: 42", "B: 40", "agrees, 40", "not tested, 12", "closed data, 30"} <= set(texts)
+    assert len(drawn) == 4 and "0" not in [text.get_text() for text in fig.axes[0].texts]
+    bars = [(patch.get_x(), patch.get_width()) for patch in fig.axes[0].patches if patch.get_width() > 1]
+    assert sorted(bars) == [(0, 10), (0, 40), (10, 30), (40, 2)]
+
+
+def test_the_matrix_is_as_far_from_its_middle_for_a_loss_as_for_a_gain_and_bold_where_it_counts():
+    fig, drawn = retrieval_figures.matrix(MATRIX)
+    assert drawn.columns == ["arm", "task", "difference", "low", "high"] and len(drawn) == 4
+    weights = {text.get_text(): text.get_weight() for text in fig.axes[0].texts}
+    assert weights["+0.060"] == "bold" and weights["-0.100"] == "normal" and "-0.20 to +0.01" in weights
+    colours = [mpl.colors.to_hex(patch.get_facecolor()) for patch in fig.axes[0].patches]
+    ends = mpl.colormaps["PuOr"]
+    assert colours == [mpl.colors.to_hex(ends(x)) for x in (0.8, 0.0, 0.8, 0.8)]
+    assert fig.axes[0].get_xticklabels()[0].get_text() == "definitions,\ncardiology\nn = 1,177"
+
+
+def test_contrasts_are_drawn_by_query_and_where_known_by_document():
+    _, drawn = retrieval_figures.contrasts(CONTRASTS)
+    assert drawn["value"].to_list() == [0.06, 0.05, 0.06]
+    assert "n = 1,084 from 49 documents" in drawn["row"][0]
+
+
+def test_an_experiment_that_was_not_run_gets_figures_that_say_so():
+    for _, drawn in (retrieval_figures.matrix(None), retrieval_figures.contrasts(front_page.contrasts({}))):
+        assert drawn.columns == ["why"] and "not run" in drawn["why"][0]

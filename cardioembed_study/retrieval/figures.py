@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import matplotlib as mpl
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
 from cardioembed_study import show
-from cardioembed_study.retrieval.tables import TOP_KS
+from cardioembed_study.retrieval.tables import ARMS, CONTRASTS, TOP_KS
 from cardioembed_study.show import label, ordered
 
 KINDS = {"similar": (0, "-"), "different": (2, "--"), "negated": (3, "-.")}  # colour and line of a kind of pair
@@ -155,10 +156,10 @@ def distributions(results: Mapping[str, Mapping], models: Sequence[str]) -> tupl
 
 
 def probe(results: Mapping[str, Mapping], models: Sequence[str]) -> tuple[Figure, pl.DataFrame]:
-    """Return the share of minimal pairs whose paraphrase is chosen, by category, with 95 % intervals and a coin's line.
+    """Return the share of minimal pairs whose paraphrase is chosen, by category, with 95 % intervals.
 
-    Drawn is ``choice``: is the paraphrase closer to the anchor than to the contradiction? The stricter ``probe`` of the same
-    record has no chance line, because words alone get nearly all of it wrong.
+    Drawn is ``choice``: is the paraphrase closer to the anchor than to the contradiction? What words alone give is the mark
+    to pass, not one half, so TF-IDF is drawn among the models.
 
     Args:
         results: model to its ``similarity`` record; ``counts`` is category to n, shown where it is given.
@@ -178,10 +179,77 @@ def probe(results: Mapping[str, Mapping], models: Sequence[str]) -> tuple[Figure
             part = drawn.filter(model=model)
             y = [categories.index(c) + (i - (len(models) - 1) / 2) * 0.6 / len(models) for c in part["category"]]
             show.dots(ax, part, "accuracy", y, i, label=model, ms=5, lw=1.2, capsize=2)
-        ax.axvline(0.5, color="black", ls="--", lw=1, label="a coin")
         ax.set(xlim=(-0.02, 1.02), xlabel="share of items whose paraphrase is chosen, bars: 95 % interval")
         ax.set_yticks(range(len(categories)), [f"{c.replace('_', ' ')}{n[c]}" for c in categories])
         ax.set_ylim(len(categories) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
         show.legend(ax, fontsize=None)
     return fig, drawn
+
+
+def matrix(record: Mapping | None) -> tuple[Figure, pl.DataFrame]:
+    """Return each arm less the base on each task, a row an arm, as a heat map with the numbers written in.
+
+    Args:
+        record: ``domain.matrix``; ``None`` where the experiment was not run.
+    """
+    if record is None:
+        return show.nothing("the experiment on specialty and format was not run")
+    rows = [
+        {"arm": ARMS.get(arm, arm), "task": task, **{key: m[key] for key in ("difference", "low", "high")}}
+        for arm, tasks in record["metrics"]["arms"].items()
+        for task, m in tasks.items()
+    ]
+    drawn = pl.DataFrame(rows)
+    arms, tasks = (drawn[name].unique(maintain_order=True).to_list() for name in ("arm", "task"))
+    ends = max(drawn["difference"].abs().max(), 1e-6)
+    colours, scale = mpl.colormaps["PuOr"], mpl.colors.Normalize(-ends, ends)
+    with show.canvas(figsize=(0.98 * len(tasks) + 0.2, 0.72 * len(arms) + 1.2)) as (fig, ax):
+        for arm, task, value, low, high in drawn.rows():
+            x, y = tasks.index(task), arms.index(arm)
+            colour = colours(scale(value))
+            ink = "black" if sum(colour[:3]) > 1.5 else "white"
+            ax.add_patch(mpl.patches.Rectangle((x, y + 0.34), 1, 0.62, facecolor=colour, edgecolor="white"))
+            style = {"ha": "center", "va": "center", "color": ink}
+            weight = "bold" if low > 0 or high < 0 else "normal"
+            ax.text(x + 0.5, y + 0.53, f"{value:+.3f}", weight=weight, **style)
+            ax.text(x + 0.5, y + 0.79, show.interval(low, high, "+.2f"), fontsize=7.5, **style)
+        for y, arm in enumerate(arms):
+            ax.text(0, y + 0.18, f"trained on {arm}", va="center", fontsize=9)
+        names = [_in_lines(task, record["counts"][task]["queries"]) for task in tasks]
+        ax.set_xticks(np.arange(len(tasks)) + 0.5, names, fontsize=8)
+        ax.set(xlim=(0, len(tasks)), ylim=(len(arms), 0), yticks=[])
+        ax.set_xlabel(
+            "profile domain: MRR less the base's, and its 95 % interval\nbold: interval without 0; purple: better, orange: worse"
+        )
+        ax.grid(visible=False)
+        ax.spines[["left", "bottom"]].set_visible(False)
+        ax.tick_params(length=0)
+    return fig, drawn
+
+
+def contrasts(parts: Mapping[str, Mapping[str, Mapping]]) -> tuple[Figure, pl.DataFrame]:
+    """Return contrasts of arms as a forest plot, each by query and, where it is known, by document.
+
+    Args:
+        parts: a title to contrasts by name, as ``contrasts.measured`` gives them; none where the experiment was not run.
+    """
+    rows = [
+        {"group": title, "row": f"{CONTRASTS.get(name, name)}, n = {c['queries']:,} from {c['documents']:,} documents"}
+        | {"mark": mark, "value": m["difference"], "low": m["low"], "high": m["high"]}
+        for title, found in parts.items()
+        for name, c in found.items()
+        for mark, m in (("each query counts as one", c), ("each document counts as one", c.get("by_document")))
+        if m
+    ]
+    if not rows:
+        return show.nothing("the experiment on specialty and format was not run")
+    drawn = pl.DataFrame(rows)
+    return show.forest(drawn, "difference of MRR\nbars: 95 % interval over documents"), drawn
+
+
+def _in_lines(task: str, n: int) -> str:
+    """Return a task's name in the lines of a narrow column: its kind, its topic, n."""
+    kind, _, topic = task.rpartition("_")
+    words = {"definition": "definitions", "heading": "headings", "medquad": "MedQuAD\nquestions"}.get(kind, kind)
+    return f"{words},\n{topic}\nn = {n:,}"

@@ -98,6 +98,30 @@ def gain_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def first_rows(results: Mapping[str, Mapping], comparisons: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return Acc@1 in per cent on each task, a row a recipe: BM25, base, tuned, and their difference in points.
+
+    Args:
+        results: model to its record.
+        comparisons: recipe to its record; none of before ``acc_at_1`` was written in them.
+    """
+    return [
+        {
+            "task": TASKS.get(task, task),
+            "recipe": recipe,
+            "queries": record["counts"][task],
+            "BM25": f"{100 * results['bm25']['metrics'][task]['acc_at_1']:.1f} %",
+            "base": f"{100 * m['base']:.1f} %",
+            "tuned": f"{100 * m['tuned']:.1f} %",
+            "difference, points": f"{100 * m['difference']:+.1f}",
+            "95 % interval": show.interval(100 * m["low"], 100 * m["high"], "+.1f"),
+        }
+        for recipe, record in comparisons.items()
+        for task, entry in record["metrics"].items()
+        if (m := entry.get("acc_at_1"))
+    ]
+
+
 def matrix_rows(arms: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return each arm less the base, a row an arm and a column a task: MRR with its 95 % interval over documents."""
     return [

@@ -75,6 +75,17 @@ def grid_cells(training: Mapping[str, Mapping], metric: str) -> list[dict[str, A
     ]
 
 
+def numbers(training: Mapping[str, Mapping]) -> dict[str, Any]:
+    """Return how many cells the ablation has and how many steps each ran, for the book's sentences.
+
+    Args:
+        training: run to ``train`` record.
+    """
+    steps = sorted({r["counts"]["steps"] for r in training.values() if r["params"]["grid"] == GRID})
+    cells = len(grid_cells(training, "dev_mrr_best"))
+    return {"ablation_cells": cells, "ablation_steps": f"{steps[0]} to {steps[-1]}" if steps else "no"}
+
+
 def grid_rows(training: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return the ablation as the study prints it: share and loss a row, ranks in columns, mean ± sd over the seeds."""
     rows: dict[tuple, dict[str, list[float]]] = {}
