@@ -68,7 +68,7 @@ def primer():
     """Return the primer as 01_corpus lays it out, beside a text of others that has the same splits and documents."""
     source = manifests.load("primer")
     own = passages.split(passages.prepare(source, manifests.fetch(source))[0], (0.45, 0.15, 0.40))
-    read = pl.concat([own.with_columns(pl.lit("theirs").alias("source"), "THEIRS " + pl.col("text")), own])
+    read = pl.concat([own.with_columns(source=pl.lit("theirs"), text="THEIRS " + pl.col("text")), own])
     return {kind: pairs.make(read, kind) for kind in look.ASKED}, read
 
 

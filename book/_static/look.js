@@ -32,6 +32,7 @@
     function open() {
       field.value = new URLSearchParams(location.hash.slice(1)).get("find") || "";
       show();
+      if (field.value) form.scrollIntoView();
     }
 
     form.addEventListener("submit", (event) => event.preventDefault());
