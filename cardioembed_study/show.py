@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -138,6 +140,15 @@ def write_sections(profile: str, name: str, sections: Mapping[str, Sequence[Mapp
     tables = [write_table(profile, f"{name}-{n}", rows) for n, rows in enumerate(sections.values(), start=1)]
     parts = [f"**{title}**\n\n{shown.data}\n" for title, shown in zip(sections, tables, strict=True)]
     files.write(_folder(profile, "tables") / f"{name}.md", HEAD + "\n".join(parts))
+
+
+def filled(package: str, template: str, **shown: Any) -> str:
+    """Return a page of HTML made of a package's template and what it shows, every text escaped."""
+    source = resources.files(package).joinpath(template).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(source).render(**shown)
 
 
 def save(profile: str, name: str, fig: Figure, drawn: pl.DataFrame) -> None:

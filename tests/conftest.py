@@ -1,13 +1,16 @@
 """What every test may use: no network, the packaged model, and tiny random models made in memory."""
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported, which reads it once; child processes inherit it
 
 import pytest
+from lxml import html
 
 from cardioembed_study import paths
 
@@ -65,6 +68,24 @@ def nothing_restricted_was_opened():
     paths.OPENED.clear()
     yield
     paths.OPENED.clear()
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Return a function: name of style and script, body, address after # -> the page as a browser shows it, from a file."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not program:
+        pytest.skip("no Chromium is installed; it would run the page's script")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
+    page = tmp_path / "page.html"
+
+    def show(name, body, state):
+        style, script = ((paths.BOOK / "_static" / f"{name}.{kind}").read_text() for kind in ("css", "js"))
+        page.write_text(f'<!DOCTYPE html><meta charset="utf-8"><style>{style}</style><script>{script}</script>{body}')
+        words = [program, *options, f"file://{page}#{state}"]
+        return html.fromstring(subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout)
+
+    return show
 
 
 @pytest.fixture

@@ -11,11 +11,9 @@ import html
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 from urllib.parse import quote_plus
 
-import jinja2
 from markupsafe import Markup
 
 from cardioembed_lib import files
@@ -98,12 +96,8 @@ def as_html(table: Sequence[Mapping[str, Any]]) -> str:
 
     A cell whose number the script sorts by names it.
     """
-    source = resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
-    )
     words = {"code": code, "href": href, "title": title, "leading": _leading_number}
-    return show.HEAD + environment.from_string(source).render(rows=table, columns=COLUMNS, filters=FILTERS, **words)
+    return show.HEAD + show.filled(__package__, "page.html.j2", rows=table, columns=COLUMNS, filters=FILTERS, **words)
 
 
 def headline_rows(table: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
