@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("--adapter", type=Path, help="by default the first folder of adapters/")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     given = parser.parse_args(arguments)
-    adapter = given.adapter or next(iter(sorted(paths.ADAPTERS.glob("*.*"))), None)
+    adapter = given.adapter or next(iter(sorted(paths.ADAPTERS.glob("*"))), None)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     started = time.perf_counter()
     arms, skipped = candidates(given.dtypes, adapter)

@@ -41,8 +41,7 @@ def save(encoder: Encoder, base: ModelSpec, folder: Path, card: Mapping[str, obj
         encoder: base with an adapter on it (``lora.attach``), or trained as a whole (``lora.whole``).
         base: what it was trained on.
         folder: an earlier adapter there is replaced, anything else refused.
-        card: facts for the model card, in their order; a value that is a mapping becomes a table. Base, its licence and
-            the intended use are added here.
+        card: facts for the model card, a line each, in their order. Base, its licence and the intended use are added here.
 
     Raises:
         ValueError: if nothing of the model was trained, or the folder holds something else.
@@ -74,19 +73,14 @@ def save(encoder: Encoder, base: ModelSpec, folder: Path, card: Mapping[str, obj
 
 
 def model_card(base: ModelSpec, card: Mapping[str, object], adapted: bool = True) -> str:
-    """Return the text of README.md: metadata that the hub reads, then the facts."""
+    """Return the text of README.md: metadata that the hub reads, the facts, the use."""
     title = f"LoRA adapter on {base.name}" if adapted else f"{base.name}, all weights tuned"
     tags = "[sentence-transformers, lora, peft]" if adapted else "[sentence-transformers]"
-    facts = {"base": f"{base.hub_id} at revision {base.revision or 'unfixed'}", "licence of the base": base.licence}
-    facts |= card
-    lines = [f"- {name}: {value}" for name, value in facts.items() if not isinstance(value, Mapping)]
-    for name, table in facts.items():
-        if isinstance(table, Mapping):
-            lines += ["", f"## {name[0].upper()}{name[1:]}", "", "| name | value |", "|---|---|"]
-            lines += [f"| {key} | {_cell(value)} |" for key, value in table.items()]
     head = {"base_model": base.hub_id, "library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
-    metadata, body = "\n".join(f"{key}: {value}" for key, value in (head | {"tags": tags}).items()), "\n".join(lines)
-    return f"---\n{metadata}\n---\n\n# {title}\n\n{body}\n\n## Intended use\n\n{USE}\n"
+    facts = {"base": f"{base.hub_id} at revision {base.revision or 'unfixed'}", "licence of the base": base.licence}
+    metadata = "\n".join(f"{key}: {value}" for key, value in (head | {"tags": tags}).items())
+    body = "\n".join(f"- {name}: {_words(value)}" for name, value in (facts | dict(card)).items())
+    return f"---\n{metadata}\n---\n\n# {title}\n\n{body}\n\n{USE}\n"
 
 
 def _write_adapter(model: PeftModel, base: ModelSpec, folder: Path) -> None:
@@ -138,5 +132,6 @@ def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _cell(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _words(value: object) -> str:
+    pairs = value.items() if isinstance(value, Mapping) else ()
+    return "; ".join(f"{key} {inner}" for key, inner in pairs) or str(value)

@@ -265,6 +265,7 @@ class Profile(BaseModel):
     runs: dict[str, dict[str, Any]]
     until: str = "06_report"  # the notebook that it ends with, a key of ENDS
     grid: tuple[str, ...] = ()  # those of the runs that are cells of a grid
+    adapters: dict[str, str] = {}  # folders of adapters/ that the profile publishes, and whose adapter each holds
 
 
 def on_notes(run: Mapping[str, Any]) -> bool:
@@ -343,6 +344,10 @@ def _profile(name: str, content: dict[str, Any]) -> Profile:
         raise ValueError(
             f"until is {until!r:.100}; wanted the notebook that the profile ends with, {' or '.join(ENDS)}"
         )
+    adapters = _section("adapters", content.pop("adapters", None))
+    for pair in adapters.items():
+        if not all(isinstance(text, str) and re.fullmatch(NAME, text) for text in pair):
+            raise ValueError(f"adapters: {': '.join(map(str, pair)):.100}; wanted folder and run, each of {NAMED}")
     kernels = {"default": kernel} if isinstance(kernel, str) else _section("kernel", kernel)
     for stem in map(str, [*content, *(kernels.keys() - {"default"})]):
         if stem not in NOTEBOOKS:
@@ -360,17 +365,28 @@ def _profile(name: str, content: dict[str, Any]) -> Profile:
     for given in runs.values():
         _validate("02_train", {**own["02_train"], **given})
     checked = {stem: _validate(stem, {**own[stem], **given}) for stem, given in notebooks.items()}
+    wanted = [("adapters", run) for run in adapters.values()]
     for stem, p in checked.items():
-        for run in [*getattr(p, "runs", []), *getattr(p, "curves", []), getattr(p, "textbook", "")]:
-            if run and run not in runs:
-                raise ValueError(f"{stem}: 02_train has no run {run!r}; {files.near_miss(run, runs)}")
-            if run and stem != "05_mimic" and on_notes(runs[run]):
-                raise ValueError(f"{stem}: run {run!r} learnt from clinical notes, wanted none; 05_mimic measures it")
+        runs_of = [*getattr(p, "runs", []), *getattr(p, "curves", []), getattr(p, "textbook", "")]
+        wanted += [(stem, run) for run in runs_of if run]
+    for where, run in wanted:
+        if run not in runs:
+            raise ValueError(f"{where}: 02_train has no run {run!r}; {files.near_miss(run, runs)}")
+        if where != "05_mimic" and on_notes(runs[run]):
+            raise ValueError(f"{where}: run {run!r} learnt from clinical notes, wanted none; 05_mimic measures it")
     made = checked["01_corpus"].benchmarks
     for asked in checked["03_retrieval"].benchmarks:
         if asked not in made:
             raise ValueError(f"03_retrieval: 01_corpus has no benchmark {asked!r}; {files.near_miss(asked, made)}")
-    return Profile(name=name, kernel=kernels, notebooks=notebooks, runs=runs, until=until, grid=tuple(grid))
+    return Profile(
+        name=name,
+        kernel=kernels,
+        notebooks=notebooks,
+        runs=runs,
+        until=until,
+        grid=tuple(grid),
+        adapters=adapters,
+    )
 
 
 def _section(where: str, given: Any, *taken: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from safetensors.torch import load_file
 from transformers import Qwen3Config
 
-from cardioembed_lib import encoder, export, lora
+from cardioembed_lib import lora
 from cardioembed_lib import models as lib_models
 from cardioembed_study import paths, settings, show
 from cardioembed_study.claims import checks, ledger, verdicts
@@ -33,6 +33,7 @@ from cardioembed_study.workflow import publish
 
 BOOK = paths.BOOK
 PAGES = sorted(BOOK.glob("*.md"))
+CARDS = sorted(paths.ADAPTERS.glob("*/README.md"))
 GLUED = re.compile(r"\{glue:text\}`executed/06_report\.ipynb::([\w]+):([^`]+)`")
 TOKENS = re.compile(r"\b(?:TIME|LOG)_[A-Z]+\b")
 ENDED = [folder.name for folder in sorted((BOOK / "results").glob("*"))]
@@ -40,8 +41,18 @@ PROFILES = [
     name for name in ENDED if settings.profile(name).until == "06_report"
 ]  # others are read by 06, whatever its profile
 FEWEST = ("definition_cardiology", "definition_heldout", "question_heldout")  # the tasks that every profile has
-ADAPTER = "adapters/open.seed17"
-WITH_NUMBERS = ("index", "results", "look", "specialty", "forgetting", "opposites", "notes", "training", "data", "provenance")
+WITH_NUMBERS = (
+    "index",
+    "results",
+    "look",
+    "specialty",
+    "forgetting",
+    "opposites",
+    "notes",
+    "training",
+    "data",
+    "provenance",
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +197,8 @@ def test_sizes_of_adapters_on_the_page_follow_from_the_configuration():
 # ---- the examples
 
 
-def run_examples(code, folder, adapter):
-    """Run a page's Python blocks as one program, in a folder with an adapter and a hub cache that holds the base."""
+def run_examples(code, folder):
+    """Run a page's Python blocks as one program, in a folder with the adapters and a hub cache that holds the base."""
     entry = tiny.spec("all-MiniLM-L6-v2")
     files, _ = lib_models._source(entry)
     repository = folder / "home" / "hub" / f"models--{entry.hub_id.replace('/', '--')}"
@@ -195,8 +206,7 @@ def run_examples(code, folder, adapter):
     (repository / "snapshots").mkdir()
     (repository / "refs" / "main").write_text(entry.revision)
     (repository / "snapshots" / entry.revision).symlink_to(files, target_is_directory=True)
-    (folder / ADAPTER).parent.mkdir()
-    (folder / ADAPTER).symlink_to(adapter, target_is_directory=True)
+    (folder / "adapters").symlink_to(paths.ADAPTERS, target_is_directory=True)
     (folder / "data_manifests").symlink_to(paths.MANIFESTS, target_is_directory=True)
     (folder / "page.py").write_text(code)
     hub = {"HF_HOME": str(folder / "home"), "HF_HUB_CACHE": str(folder / "home" / "hub"), "HF_HUB_OFFLINE": "1"}
@@ -205,25 +215,9 @@ def run_examples(code, folder, adapter):
     )
 
 
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory, minilm):
-    """Return the committed adapter that the pages name, or one made here where none is committed yet."""
-    if (paths.ROOT / ADAPTER).exists():
-        return paths.ROOT / ADAPTER
-    base = lib_models.load(tiny.spec("all-MiniLM-L6-v2"), device="cpu")
-    model = lora.attach(base.model, rank=2, alpha=4, dropout=0.0, targets="qv", seed=1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.fill_(0.01)
-    return export.save(
-        encoder.with_model(base, model), tiny.spec("all-MiniLM-L6-v2"), tmp_path_factory.mktemp("made") / "adapter", {}
-    )
-
-
 @pytest.mark.slow
-def test_examples_of_use_run_as_they_stand(adapter, tmp_path):
-    done = run_examples("\n".join(blocks("use.md", "python")), tmp_path, adapter)
+def test_examples_of_use_run_as_they_stand(tmp_path):
+    done = run_examples("\n".join(blocks("use.md", "python")), tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     said = done.stdout
     assert "(1, 384)" in said and "A stent holds" in said.split("(1, 384)")[-1]
@@ -231,6 +225,17 @@ def test_examples_of_use_run_as_they_stand(adapter, tmp_path):
     assert "64 pairs, 2 steps" in said
     made = load_file(tmp_path / "artifacts/by_hand/adapter/adapter_model.safetensors")
     assert all(tensor.abs().max() > 0 for tensor in made.values()), "a part of the adapter was not trained"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
+def test_examples_of_a_card_run_and_folder_and_adapter_on_its_base_give_the_same_vectors(card, tmp_path):
+    code = [*blocks(card, "python"), "print('apart:', abs(model.encode('heart') - base.encode('heart')).max())"]
+    done = run_examples("\n".join(code), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    near, far = map(float, re.search(r"tensor\(\[\[(\S+), (\S+)\]\]\)", done.stdout).groups())
+    assert near > far and "(1, 384)" in done.stdout
+    assert float(re.search(r"apart: (\S+)", done.stdout)[1]) < 1e-5
 
 
 @pytest.mark.slow

@@ -31,11 +31,11 @@ def test_a_shape_has_as_many_parameters_as_the_models_it_stands_for(name):
 
 
 def test_large_models_are_left_out_with_the_reason_and_shapes_run_once():
-    arms, skipped = benchmark.candidates(("float32", "bfloat16"), Path("adapters/open.seed17"))
+    arms, skipped = benchmark.candidates(("float32", "bfloat16"), Path("adapters/minilm-definitions"))
     names = [arm.name for arm in arms]
     assert "more than 1,000 million parameters" in skipped["Qwen3-Embedding-8B"]
     assert {"all-MiniLM-L6-v2, float32", "all-MiniLM-L6-v2, bfloat16"} <= set(names)
-    assert "all-MiniLM-L6-v2 + open.seed17, bfloat16" in names
+    assert "all-MiniLM-L6-v2 + minilm-definitions, bfloat16" in names
     assert [name for name in names if name.startswith("BERT of 24")] == ["BERT of 24 x 1024, float32"]
     assert len(names) == len(set(names)) and not {arm.model for arm in arms} & set(skipped)
 

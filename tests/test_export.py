@@ -318,9 +318,8 @@ def test_card_tells_the_facts(exported):
         "- base: sentence-transformers/all-MiniLM-L6-v2 at revision 8b3219a92973c328a8e22fadcfa821b5dc75636a",
         "- licence of the base: Apache-2.0",
         "- dev MRR: 0.71",
-        "## Training text",
-        "| primer | Apache-2.0 |",
-        "| pairs | a, b |",
+        "- training text: primer Apache-2.0",
+        "- parameters: rank 16; pairs ['a', 'b']",
         "not for the care of patients",
     ):
         assert fact in body

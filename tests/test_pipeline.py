@@ -15,7 +15,12 @@ from nbformat.v4 import new_code_cell, new_output
 from cardioembed_study import paths
 from cardioembed_study.workflow import publish
 
+COMMITTED = paths.BOOK / "results" / "open"
 EXECUTED = ["01_corpus", "01_notes", "02_train.a", "02_train.b", "03_retrieval", "04_mteb", "05_mimic", "06_report"]
+OF_AN_ADAPTER = {  # records that its card is made of, and whose committed ones stand for them
+    **{f"{kind}.a": f"{kind}.seed17" for kind in ("train", "retrieval", "mteb")},
+    **{name: name for name in ("corpus.all", "comparison.tuned", "forgetting.tuned", "retrieval.all-MiniLM-L6-v2")},
+}
 RULE = re.compile(r"^(?:local)?rule (\w+):", re.M)
 
 
@@ -50,13 +55,22 @@ def finished(tmp_path, monkeypatch):
     return folder
 
 
+def name_an_adapter(folder):
+    """Let the profile publish the adapter of run a, with the records of a committed one."""
+    toy_tree.write_profile(folder, adapters={"tiny-a": "a"})
+    for name, committed in OF_AN_ADAPTER.items():
+        text = (COMMITTED / f"{committed}.json").read_text().replace('"seed17"', '"a"')
+        (folder / "artifacts/toy/results" / f"{name}.json").write_text(toy_tree.record(name, text))
+
+
 def listing(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, capsys):
-    old = ["book/executed/02_train.z.ipynb", "book/results/toy/x.json", "book/tables/t.md", "adapters/toy.z/a.json"]
-    kept = ["book/results/other/x.json", "adapters/other.a/a.json"]
+    old = ["book/executed/02_train.z.ipynb", "book/results/toy/x.json", "book/tables/t.md", "adapters/tiny-z/a.json"]
+    kept = ["book/results/other/x.json"]
+    name_an_adapter(finished)
     for name in [*old, *kept]:
         (finished / name).parent.mkdir(parents=True, exist_ok=True)
         (finished / name).write_text("")
@@ -70,7 +84,24 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     readme = (finished / "README.md").read_text()
     assert "`toy`:\n\n| a |\n<!-- /table -->\n\nWords." in readme and "old" not in readme
     rooms = {path.name for room in ("book", "adapters") for path in (finished / room).iterdir()}
-    assert {"toy.a", "toy.b"} <= rooms and not any(name.endswith((".aside", ".old")) for name in rooms)
+    assert "tiny-a" in rooms and not any(name.endswith((".aside", ".old")) for name in rooms)
+    assert listing(finished / "adapters") == {
+        f"tiny-a/{n}" for n in ("README.md", "SHA256SUMS", "adapter_model.safetensors")
+    }
+    assert (finished / "adapters/tiny-a/README.md").read_text().count("adapters/tiny-a") == 3
+    toy_tree.write_profile(finished)
+    assert publish.main(["evidence", "toy"]) == 0 and (finished / "adapters/tiny-a").is_dir(), "it names none"
+
+
+def test_an_adapter_without_the_records_of_its_recipe_is_not_published(finished, capsys):
+    name_an_adapter(finished)
+    (finished / "artifacts/toy/results/retrieval.all-MiniLM-L6-v2.json").unlink()
+    assert publish.main(["evidence", "toy"]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "retrieval.all-MiniLM-L6-v2.json is missing; run notebooks/03_retrieval.ipynb with this profile first" in said
+    )
+    assert not (finished / "book/results").exists() and not any((finished / "adapters").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -109,12 +140,11 @@ def test_a_profile_that_ends_early_publishes_its_records_and_last_notebook_besid
 
 
 def test_an_adapter_that_learnt_from_clinical_notes_is_not_published(finished, capsys):
-    toy_tree.write_profile(finished, **{"02_train": {"a": {"pairs": ["temporal"]}, "b": {"seed": 18}}})
+    runs = {"02_train": {"a": {"pairs": ["temporal"]}, "b": {"seed": 18}}, "03_retrieval": {}, "04_mteb": {}}
+    toy_tree.write_profile(finished, **runs, adapters={"tiny-a": "a"})
     assert publish.main(["evidence", "toy"]) == 1
-    assert (
-        "03_retrieval: run 'a' learnt from clinical notes, wanted none; 05_mimic measures it" in capsys.readouterr().err
-    )
-    assert not (finished / "adapters" / "toy.a").exists()
+    assert "adapters: run 'a' learnt from clinical notes, wanted none; 05_mimic measures it" in capsys.readouterr().err
+    assert not any((finished / "adapters").iterdir())
 
 
 def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, capsys):
@@ -128,7 +158,7 @@ def test_evidence_of_older_code_is_not_published_but_prose_may_change(finished, 
     assert "02_train.a.ipynb, 02_train.b.ipynb: executed from older code" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["tables/claims-headline.md", "results/train.a.json", "runs/b/adapter/README.md"])
+@pytest.mark.parametrize("name", ["tables/claims-headline.md", "results/train.a.json"])
 def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
     file, said = finished / "artifacts" / "toy" / name, {"base": str(finished / "models")}
     file.write_text(toy_tree.record("train.a", params=said))
@@ -138,10 +168,11 @@ def test_a_folder_of_this_machine_is_not_published(finished, capsys, name):
 
 
 def test_an_adapter_that_is_not_what_was_trained_is_not_published(finished, capsys):
+    name_an_adapter(finished)
     (finished / "artifacts" / "toy" / "runs" / "a" / "adapter" / "adapter_model.safetensors").write_text("[]")
     assert publish.main(["evidence", "toy"]) == 1
     assert "adapter/adapter_model.safetensors: sha256 is" in capsys.readouterr().err
-    assert not (finished / "adapters" / "toy.a").exists()
+    assert not any((finished / "adapters").iterdir())
 
 
 @pytest.mark.parametrize("what", ["assemble", "evidence"])
@@ -181,6 +212,7 @@ def test_a_kill_between_two_folders_leaves_the_old_or_the_new(finished, monkeypa
 
 def test_only_named_files_and_records_as_they_were_written_are_published(finished, capsys):
     made = finished / "artifacts" / "toy"
+    name_an_adapter(finished)
     (finished / "book" / "index.md").write_text("# A book\n\nfigures/fig.svg tables/t.md\n")
     (made / "tables" / "t.md").write_text("**one**\n")
     strays = ["results/ids.json", "tables/ids.csv", "figures/note.png", "mteb/results/m/x/vectors.json", "notes.txt"]

@@ -87,7 +87,7 @@ def make(folder: Path, *, code: bool = True) -> Path:
     """Write the project into a folder and return it; without the code, where nothing is started in it."""
     for name in ("cardioembed_lib", "cardioembed_study", "data_manifests") if code else ():
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Snakefile", "_config.yml"):
+    for name in ("Snakefile", "_config.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("notebooks", "profiles", "book", "adapters"):
         (folder / name).mkdir()

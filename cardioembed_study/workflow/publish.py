@@ -1,8 +1,8 @@
 """What leaves the folder of artefacts: pages of one profile, or evidence that is committed?
 
 ``python -m cardioembed_study.workflow.publish assemble PROFILE`` lays the book's pages beside what the profile made, to be
-built there; ``python -m cardioembed_study.workflow.publish evidence PROFILE`` copies a finished profile into ``book/`` and
-``adapters/``. What is copied is a list of names; what else lies in a folder stays there.
+built there; ``python -m cardioembed_study.workflow.publish evidence PROFILE`` copies a finished profile into ``book/``, and
+the adapters that it names into ``adapters/``. What is copied is a list of names; what else lies in a folder stays there.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def records(profile: Profile) -> dict[str, list[str]]:
         "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
         + [f"retrieval.{show.WITH_BM25}{model}" for model in _models(retrieval)]
         + [f"comparison.{recipe}" for recipe in _recipes(profile, retrieval.runs)]
-        + [f"hybrid.{recipe}" for recipe in (retrieval.base, *(_recipes(profile, retrieval.runs) if retrieval.runs else []))],
+        + [
+            f"hybrid.{recipe}"
+            for recipe in (retrieval.base, *(_recipes(profile, retrieval.runs) if retrieval.runs else []))
+        ],
         "03_domain": [f"domain.{part}" for part in ("power", "matrix", "folds")],
         "04_mteb": [f"mteb.{model}" for model in _models(mteb)]
         + [f"forgetting.{recipe}" for recipe in _recipes(profile, mteb.runs)],
@@ -113,6 +116,9 @@ def assemble(name: str) -> Path:
 def evidence(name: str) -> list[Path]:
     """Replace the committed evidence by what a finished profile made, and return the folders written.
 
+    Of the runs' adapters those are copied that the profile names, each with a card made of the records; they replace all of
+    ``adapters/``. A profile that names none leaves that folder as it is.
+
     Raises:
         FileNotFoundError: something is missing.
         ValueError: as for ``assemble``; or a notebook was executed from older code, a file names a folder of a machine, or a
@@ -127,24 +133,27 @@ def evidence(name: str) -> list[Path]:
     for source, target in (_evidence(profile, made) | (others if whole else {})).items():
         folder = paths.BOOK / (target.parts[0] if whole and target.parts[0] != "results" else target.parent)
         targets.setdefault(folder, {})[source] = (paths.BOOK / target).relative_to(folder)
-    for run in settings.check(
-        "03_retrieval", profile.notebooks["03_retrieval"]
-    ).runs:  # none in a profile that ends early
-        adapter = made / "runs" / run / "adapter"
-        trained = files.verify(adapter / "SHA256SUMS", [], f"run 02_train for {run} again")
-        targets[paths.ADAPTERS / f"{name}.{run}"] = {
-            adapter / file: Path(file) for file in ("SHA256SUMS", "README.md", *trained) if (adapter / file).is_file()
-        }
+    adapters = {paths.ADAPTERS / folder: _adapter(folder, run, made) for folder, run in profile.adapters.items()}
+    targets |= adapters
     for source in (source for copies in targets.values() for source in copies):
         _refuse_paths(source)
     _replace(targets)
-    if not whole:
-        return sorted(targets)
-    for stale in paths.ADAPTERS.glob(f"{name}.*"):
-        if stale not in targets:
+    for stale in paths.ADAPTERS.iterdir() if adapters else ():
+        if stale not in adapters and stale.is_dir():
             shutil.rmtree(stale)
-    _write_readme(name)
+    if whole:
+        _write_readme(name)
     return sorted(targets)
+
+
+def _adapter(folder: str, run: str, made: Path) -> dict[Path, Path]:
+    """Return where, in its own folder, each file of an adapter goes: what was trained, and a card written now."""
+    from cardioembed_study.workflow import cards  # figures and models come with it, which the graph does without
+
+    adapter = made / "runs" / run / "adapter"
+    trained = files.verify(adapter / "SHA256SUMS", [], f"run 02_train for {run} again")
+    card = cards.write(made / "cards" / folder, folder, run, made / "results")
+    return {card: Path(card.name)} | {adapter / file: Path(file) for file in ("SHA256SUMS", *trained)}
 
 
 def _replace(targets: Mapping[Path, Mapping[Path, Path]]) -> None:
