@@ -146,6 +146,7 @@ rule retrieval:
     input:
         sources("03_retrieval"),
         rules.corpus.output,
+        [place(path) for path in sorted((paths.MANIFESTS / "primer").glob("*.md"))],  # shown on the page look
         expand(rules.train.output, run=RETRIEVAL.runs),
     output:
         notebook=f"{A}/executed/03_retrieval.ipynb",
