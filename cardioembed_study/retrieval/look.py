@@ -57,6 +57,21 @@ def task(asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
     return pools.from_pairs(PRIMER, asked, candidates)
 
 
+def compared(task: Task, words: Outcome, models: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Return what is shown side by side, by the name under which readers see it: BM25, base, tuned and their hybrid.
+
+    Args:
+        task: of ``task``.
+        words: BM25's outcome.
+        models: the base's, then that of a tuned model; the base alone where nothing was tuned.
+    """
+    base, *tuned = models.values()
+    found = {"BM25": words, "base": base}
+    for outcome in tuned[:1]:
+        found |= {"tuned": outcome, "hybrid": pools.hybrid(task, words, outcome)}
+    return found
+
+
 def first(task: Task, outcomes: Mapping[str, Outcome], k: int = 5) -> list[dict[str, Any]]:
     """Return for each query what every model puts on its first k places.
 
