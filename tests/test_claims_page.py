@@ -11,12 +11,12 @@ from lxml import html
 from markdown_it import MarkdownIt
 
 from cardioembed_study import paths
-from cardioembed_study.claims import checks, ledger, verdicts
+from cardioembed_study.claims import checks, evidence, headline, ledger, properties, verdicts
 from cardioembed_study.claims import page as claims_page
 from cardioembed_study.workflow import publish
 
 STATIC = paths.BOOK / "_static"
-VERDICTS = list(verdicts.VERDICTS)
+CLASSES = list(verdicts.CLASSES)
 HOSTILE = '<script>alert("1")</script> & *stars*, under_scores_, $5 | [a](b) `code`'
 
 
@@ -25,8 +25,17 @@ def claim(name, value, **fields):
     return ledger.Claim(id=f"toy.{name}", value=value, **about | fields)
 
 
-def judged(name, verdict, ours="", why="", link=""):
-    return verdicts.Verdict(claim=f"toy.{name}", verdict=verdict, ours=ours, why=why, link=link)
+def judged(name, kind, ours="", why="", link=""):
+    return verdicts.Verdict(claim=f"toy.{name}", kind=kind, ours=ours, why=why, link=link)
+
+
+def outcome(name, measured=None, bears_on=("toy.one",), **rule):
+    about = dict.fromkeys(("measure", "split", "recipe"), HOSTILE)
+    fields = {"unit": "MRR", "seeds": 3, "status": "post hoc", "dated": "2026-11-29", "test": "in_domain_gain"}
+    rule = {"holds": "low > 0", "refuted": "high < 0.02"} | rule
+    sentence = f"The property {name} says {HOSTILE}."
+    one = properties.Property(id=name, sentence=sentence, rule=rule, bears_on=bears_on, **about, **fields)
+    return verdicts.Outcome(one, one.outcome(measured), measured)
 
 
 def check(name, names, holds=True, stated="1 + 1", computed="2", decides=True):
@@ -37,8 +46,9 @@ def check(name, names, holds=True, stated="1 + 1", computed="2", decides=True):
 def toy(tmp_path, monkeypatch):
     """Return four toy claims, their verdicts and two checks; tables go to a folder of this test."""
     monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
-    monkeypatch.setattr(ledger, "sources", lambda: {"toy.paper": {"title": "The paper (v1)"}})
-    monkeypatch.setattr(verdicts, "HEADLINES", ("toy.two",))
+    monkeypatch.setattr(ledger, "sources", lambda: {"toy.paper": {"title": "The paper (v1)", "paper": "Toys"}})
+    row = headline.Row("toy.two", "B is *better*", "0.51", "0.9", "same direction", "executed/03_retrieval")
+    monkeypatch.setattr(headline, "rows", lambda *_: [row])
     claims = [
         claim("one", 99.6, unit="percent", metric="acc_at_1"),
         claim("two", 0.51, model="B"),
@@ -46,11 +56,18 @@ def toy(tmp_path, monkeypatch):
         claim("four", -0.24, note=HOSTILE, place=HOSTILE, data=HOSTILE),
     ]
     given = [
-        judged("one", VERDICTS[0], "0.628 (n = 321, 0.590 to 0.665)", "tested", "executed/03_retrieval"),
-        judged("two", VERDICTS[0], "0.9", "tested too", "executed/03_retrieval"),
-        judged("three", VERDICTS[1], "", "does not add up", "claims-arithmetic#a_sum"),
-        judged("four", VERDICTS[5], HOSTILE, HOSTILE),
+        judged("one", CLASSES[0], "0.628 (n = 321, 0.590 to 0.665)", "tested", "executed/03_retrieval"),
+        judged("two", CLASSES[0], "0.9", "tested too", "executed/03_retrieval"),
+        judged("three", CLASSES[1], "", "does not add up", "claims-arithmetic#a_sum"),
+        judged("four", CLASSES[5], HOSTILE, HOSTILE),
     ]
+    gain = evidence.Measured(0.058, 0.02, 0.11, 3, 1770, "definitions", 16, said="base 0.570, tuned 0.628")
+    outcomes = (
+        outcome("gain", gain, ("toy.one", "toy.two")),
+        outcome("other"),
+        outcome("sure", gain, holds="by definition"),
+    )
+    given = verdicts.Judged(tuple(given), outcomes, "abc" * 20, {})
     checked = [
         check("a_sum", ("toy.three",), holds=False),
         check("b_sum", ("toy.one", "toy.two"), stated=HOSTILE),
@@ -103,14 +120,14 @@ def test_the_file_gives_back_every_number_and_every_text(real):
     claims, given, _, folder = real
     with (folder / "claims.csv").open(encoding="utf-8", newline="") as file:
         read = list(csv.DictReader(file))
-    for row, stated, verdict in zip(read, claims.values(), given, strict=True):
+    for row, stated, verdict in zip(read, claims.values(), given.claims, strict=True):
         assert float(row["value"]) == stated.value
         assert [row[key] for key in ("place", "model", "data", "unit", "note")] == [
             getattr(stated, key) for key in ("place", "model", "data", "unit", "note")
         ]
-        assert [row[key] for key in ("ours", "verdict", "why", "link")] == [
+        assert [row[key] for key in ("ours", "class", "why", "link")] == [
             verdict.ours,
-            verdict.verdict,
+            verdict.kind,
             verdict.why,
             verdict.link,
         ]
@@ -132,29 +149,46 @@ def test_every_link_leads_to_a_page_of_the_book_or_to_a_place_on_this_one(real):
         pages |= {f"executed/{path.stem}" for path in paths.BOOK.glob(f"{entry['glob']}.ipynb")}
     folder = real[3]
     texts = [parsed(folder), *(rendered(path) for path in sorted(folder.glob("*.md")))]
+    assert len(texts) == 6
     places = {place for text in texts for place in text.xpath("//@id")}
     for link in sorted({link for text in texts for link in text.xpath("//a/@href")}):
         page, _, place = link.partition("#")
         if page in ("", "claims.html"):
-            assert place in places or re.match(r"(verdict|source)=", place), link
+            assert place in places or re.match(r"class=", place), link
         else:
             assert page.removesuffix(".html") in pages, f"{link}: no page of book/_toc.yml"
 
 
 def test_every_check_that_a_verdict_rests_on_is_on_the_page(real):
     _, given, checked, _ = real
-    named = {verdict.link.partition("#")[2] for verdict in given if verdict.link.startswith("claims-arithmetic#")}
+    named = {
+        verdict.link.partition("#")[2] for verdict in given.claims if verdict.link.startswith("claims-arithmetic#")
+    }
     assert named <= {one.name for one in checked}
     assert len({claims_page.anchor(one.name) for one in checked}) == len(checked), "two checks share an anchor"
 
 
-def test_counts_of_sources_and_verdicts_add_up_to_the_ledger(real):
+def test_counts_by_class_and_by_paper_add_up_to_the_ledger(real):
     claims, *_, folder = real
-    by_verdict = [int(text.replace(",", "")) for text in column(rendered(folder / "verdicts.md"), 3)]
-    by_source = rendered(folder / "claims-sources.md").xpath("//tbody/tr")
-    assert len(by_verdict) == len(VERDICTS) and sum(by_verdict) == len(claims)
-    totals = [sum(int(cell.text.replace(",", "")) for cell in row[1:]) for row in by_source]
-    assert sum(totals) == len(claims) and min(totals) > 0
+    by_class = [int(text.replace(",", "")) for text in column(rendered(folder / "claims-classes.md"), 3)]
+    assert len(by_class) == len(CLASSES) and sum(by_class) == len(claims)
+    by_paper = [row[1:] for row in rendered(folder / "claims-papers.md").xpath("//tbody/tr")]
+    assert [sum(int(cell.text.replace(",", "")) for cell in row) for row in by_paper] == by_class
+    with (folder / "classes.csv").open(encoding="utf-8", newline="") as file:
+        read = list(csv.DictReader(file))
+    papers = list(dict.fromkeys(row["paper"] for row in read))
+    assert papers == ["CardioEmbed", "Comparative study", "MedEmbed", "EmbeddingGemma on MIMIC-III", "official"]
+    assert [sum(int(row["claims"]) for row in read if row["class"] == name) for name in CLASSES] == by_class
+
+
+def test_every_property_stands_once_and_its_claims_lead_back_to_it(real):
+    _, given, _, folder = real
+    shown = rendered(folder / "claims-properties.md")
+    assert shown.xpath("//@id") == [f"property-{one.property.id}" for one in given.outcomes]
+    for one in given.outcomes:
+        for claim in one.property.bears_on:
+            row = parsed(folder).get_element_by_id(claim)
+            assert f"#property-{one.property.id}" in row.xpath(".//a/@href"), claim
 
 
 def test_what_looks_like_a_file_or_an_address_does_not_become_a_link(real):
@@ -174,6 +208,8 @@ def test_markup_in_a_claim_is_shown_and_not_obeyed(toy):
     shown = HOSTILE.replace("`", "")
     assert [row[2].text_content(), row[5].text_content()] == [shown, shown]
     assert row[0].xpath("string(small)") == shown and row[7].text_content() == shown + shown
+    sentence = rendered(folder / "claims-properties.md").xpath("//tbody/tr[1]/td[1]")[0]
+    assert shown in sentence.text_content() and not sentence.xpath(".//script|.//em|.//a[@href]")
     assert row[7].xpath("string(code)") == "code"
     stated = rendered(folder / "claims-arithmetic.md").xpath("//tbody/tr[2]/td[2]")[0]
     assert stated.text_content() == shown and not stated.xpath(".//script|.//em|.//a")
@@ -189,11 +225,12 @@ def test_a_row_says_what_was_published_and_what_is_ours(toy):
         "Acc@1",
         "99.6 %",
         "0.628 (n = 321, 0.590 to 0.665)",
-        VERDICTS[0],
-        "tested 3 · Retrieval",
+        CLASSES[0],
+        "tested 3 · Retrieval A property that bears on it A property that bears on it A property that bears on it",
     ]
     assert [row[4].get("data-number"), row[5].get("data-number")] == ["99.6", "0.628"]
-    assert row.xpath("td[7]/a/@href") == ["executed/03_retrieval.html"]
+    properties = ["#property-gain", "#property-other", "#property-sure"]
+    assert row.xpath("td[7]/a/@href") == ["executed/03_retrieval.html", *properties]
 
 
 def test_the_table_needs_no_script_and_names_its_heads(toy):
@@ -203,22 +240,36 @@ def test_the_table_needs_no_script_and_names_its_heads(toy):
     assert page.xpath("//caption") and not page.xpath("//*[@hidden or @onclick]|//button|//input")
 
 
-def test_verdicts_and_sources_are_counted(toy):
-    folder = tables(toy)
-    assert column(rendered(folder / "verdicts.md"), 3) == ["2", "1", "0", "0", "0", "1"]
-    (row,) = rendered(folder / "claims-sources.md").xpath("//tbody/tr")
-    assert [cell.text_content() for cell in row] == ["The paper (v1)", "2", "1", "0", "0", "0", "1"]
-    assert row.xpath(".//a/@href") == ["claims.html#source=The+paper+%28v1%29"]
+def test_a_property_shows_its_outcome_what_it_rests_on_and_its_rule(toy):
+    rows = rendered(tables(toy) / "claims-properties.md").xpath("//tbody/tr")
+    cells = [[cell.text_content() for cell in row] for row in rows]
+    assert [row[1] for row in cells] == ["holds", "not run", "holds, by definition"]
+    assert cells[0][2].startswith(
+        "+0.058 MRR (95 % +0.020 to +0.110; n = 1,770 definitions, 16 documents; 3 seeds): base 0.570, tuned 0.628"
+    )
+    assert cells[1][2] == "" and cells[0][3] == "post hoc"
+    assert "Holds if the lower end of the interval lies above 0" in cells[0][4] and "abcabcabcabc" in cells[0][4]
+    assert rows[0].xpath("td[6]//a/@href") == ["#toy.one", "#toy.two"]
+    assert rows[0].xpath("string(td[6]//summary)") == "2 claims"
 
 
 def test_numbers_for_the_text_are_the_counts(toy):
     _, given, checked = toy
     found = claims_page.numbers(given, checked)
-    assert [found["claims_total"], found["checks_total"], found["checks_hold"]] == [4, 3, 1]
-    assert [found[f"claims_{name.replace(' ', '_')}"] for name in VERDICTS] == [2, 1, 0, 0, 0, 1]
+    assert [found[name] for name in ("claims_total", "properties_total", "properties_holds")] == [4, 3, 2]
+    assert [found[f"claims_{name.replace(' ', '_')}"] for name in CLASSES[:6]] == [2, 1, 0, 0, 0, 1]
+    assert [found[f"checks_{name}"] for name in ("total", "hold", "fail", "inform")] == [3, 1, 1, 1]
+    assert found["share_unchecked"] == 0 and found["rules"] == "abcabcabcabc"
 
 
-def test_a_check_is_where_its_verdict_points_and_points_at_its_claims(toy):
+def test_claims_are_counted_by_paper_and_class():
+    table = [{"paper": p, "class": CLASSES[n]} for p, n in (("A", 0), ("A", 0), ("A", 9), ("B", 0))]
+    found = {(row["paper"], row["class"]): row["claims"] for row in claims_page.class_counts(table)}
+    assert len(found) == 2 * len(CLASSES) and sum(found.values()) == 4
+    assert [found["A", CLASSES[0]], found["A", CLASSES[9]], found["B", CLASSES[0]]] == [2, 1, 1]
+
+
+def test_a_check_is_where_its_claim_points_and_points_at_its_claims(toy):
     folder = tables(toy)
     shown = rendered(folder / "claims-arithmetic.md")
     link = parsed(folder).xpath("//tr[@id='toy.three']//a[text()='Arithmetic']/@href")
@@ -232,27 +283,28 @@ def test_a_check_is_where_its_verdict_points_and_points_at_its_claims(toy):
 def test_headlines_are_in_words_and_their_links_hold_in_the_readme_too(toy):
     text = (tables(toy) / "claims-headline.md").read_text()
     assert text.splitlines()[-1] == (
-        '| <a href="claims.html#toy.two">B: MRR, pairs</a> | 0.51 | 0.9 | '
-        f"{VERDICTS[0]} | [3 · Retrieval](executed/03_retrieval) |"
+        r'| <a href="claims.html#toy.two">B is \*better\*</a> | 0.51 | 0.9 | '
+        "same direction | [3 · Retrieval](executed/03_retrieval) |"
     )
     (link,) = re.findall(r"\]\(([^)]+)\)", publish.for_readme(text))
     assert (paths.ROOT / link).is_file() and "<a" not in publish.for_readme(text)
 
 
-@pytest.mark.parametrize("change", [lambda v: v[1:], lambda v: [*v, v[0]], lambda v: v[::-1]])
+@pytest.mark.parametrize("change", [lambda v: v[1:], lambda v: (*v, v[0]), lambda v: v[::-1]])
 def test_verdicts_that_are_not_one_for_each_claim_are_refused(toy, change):
     claims, given, _ = toy
+    given = verdicts.Judged(change(given.claims), given.outcomes, given.rules, {})
     with pytest.raises(ValueError, match=r"verdicts for 4 claims, and they do not match: (toy\.one|only the order)"):
-        claims_page.rows(claims, change(given))
+        claims_page.rows(claims, given)
 
 
 # ---- script and style
 
 
-def test_every_verdict_has_its_own_mark():
+def test_every_class_has_its_own_mark():
     style = (STATIC / "claims.css").read_text()
-    marks = [re.search(rf"\.{name.replace(' ', '-')}\b[^{{]*\{{([^}}]+)\}}", style) for name in VERDICTS]
-    assert all(marks) and len({mark[1] for mark in marks}) == len(VERDICTS)
+    marks = [re.search(rf"\.{name.replace(' ', '-')}\b[^{{]*\{{([^}}]+)\}}", style) for name in CLASSES]
+    assert all(marks) and len({mark[1] for mark in marks}) == len(CLASSES)
     assert not re.search(r"@import|url\(", style)
 
 
@@ -292,8 +344,8 @@ def seen(page):
     ("state", "wanted"),
     [
         ("", ["one", "two", "three", "four"]),
-        (f"verdict={VERDICTS[0].replace(' ', '+')}", ["one", "two"]),
-        (f"verdict={VERDICTS[0].replace(' ', '%20')}&model=B", ["two"]),
+        (f"class={CLASSES[0].replace(' ', '+')}", ["one", "two"]),
+        (f"class={CLASSES[0].replace(' ', '%20')}&model=B", ["two"]),
         ("metric=MRR", ["two", "four"]),
         ("source=The+paper+%28v1%29&find=TRIPLETS", ["three"]),
         ("find=tested+too", ["two"]),
@@ -305,7 +357,7 @@ def seen(page):
         ("sort=-ours", ["two", "one", "four", "three"]),
         ("sort=model", ["one", "four", "two", "three"]),
         ("sort=nothing", ["one", "two", "three", "four"]),
-        (f"verdict={VERDICTS[2].replace(' ', '+')}", []),  # no claim has it
+        (f"class={CLASSES[2].replace(' ', '+')}", []),  # no claim has it
     ],
 )
 def test_the_address_of_the_page_searches_filters_and_sorts(browser, state, wanted):
@@ -319,9 +371,9 @@ def test_the_address_of_the_page_searches_filters_and_sorts(browser, state, want
 @pytest.mark.slow
 def test_controls_are_labelled_and_reached_by_the_keyboard(browser):
     page = browser("")
-    assert [label.text for label in page.xpath("//form/label")] == ["Search", "Source", "Model", "Metric", "Verdict"]
+    assert [label.text for label in page.xpath("//form/label")] == ["Search", "Source", "Model", "Metric", "Class"]
     assert len(page.xpath("//thead//th/button[@type='button']")) == len(claims_page.COLUMNS)
     assert page.xpath("//output/@aria-live") == ["polite"]
     assert page.xpath("//input/@name") == ["find"]  # Sphinx's search empties every field named q
-    options = page.xpath("//select[@name='verdict']/option/text()")
-    assert options == ["all", *sorted({VERDICTS[0], VERDICTS[1], VERDICTS[5]})]
+    options = page.xpath("//select[@name='class']/option/text()")
+    assert options == ["all", *sorted({CLASSES[0], CLASSES[1], CLASSES[5]})]

@@ -129,8 +129,8 @@ def a_figure(n):
 
 def claims(n):
     claim = page.ledger.load()
-    judged = [page.verdicts.Verdict(key, "not run", "", f"because of {n}", "") for key in claim]
-    page.write("p", claim, judged, [])
+    judged = tuple(page.verdicts.Verdict(key, "not tested", "", f"because of {n}", "") for key in claim)
+    page.write("p", claim, page.verdicts.Judged(judged, (), "", {}), [])
 
 
 def a_record(n):

@@ -228,27 +228,25 @@ def test_numbers_of_the_text_are_those_of_the_records(written):
     assert set(quoted) == {f"notes_{name}" for name in note_tables.QUOTED}
 
 
-def test_properties_are_judged_by_the_records(written, trained):
+def test_properties_are_measured_by_the_records(written, trained):
     results, effects = written
     known = {"mimic": results, "effects": {"all": effects}, "train": trained}
-    holds, words, page = evidence.note_recall_gain(known)
-    assert holds and page == "notes" and words.endswith("; generated notes")  # vectors that know the patient
-    assert evidence.recall_at_1_capped(known)[0]
-    assert evidence.hierarchy_above_infonce(known)[0] is False
+    recall = evidence.note_recall_gain(known)
+    assert recall.difference > 0 and recall.page == "notes" and recall.said.endswith("; generated notes")
+    assert recall.low < recall.difference < recall.high and recall.seeds == 1  # vectors that know the patient
+    seen = results[RUNS[0]]["counts"]["seen"]
+    assert (recall.n, recall.groups, recall.grouped) == (seen["queries"], seen["patients"], "patients")
+    assert evidence.recall_at_1_capped(known).difference <= 0
     untold = {run: record | {"metrics": {}} for run, record in trained.items()}
-    assert evidence.soft_loss_near_zero(known | {"train": untold}) is None
-    ended = trained | {RUNS[1]: trained[RUNS[1]] | {"metrics": {"loss_last": 0.03, "loss_floor": 2.5}}}
-    assert evidence.soft_loss_near_zero(known | {"train": ended})[0]
-    assert evidence.held_out_below_training(known)[1].count("InfoNCE less base") == 1
+    assert evidence.soft_loss_above_entropy(known | {"train": untold}) is None
+    ended = trained | {RUNS[1]: trained[RUNS[1]] | {"metrics": {"loss_last": 3.5, "loss_floor": 2.5}}}
+    assert evidence.soft_loss_above_entropy(known | {"train": ended}).difference == 1
+    assert "on unseen patients" in evidence.held_out_below_training(known).said
     drawn = results[RUNS[0]]["metrics"]["silhouette"]["delta"]
-    assert evidence.silhouette_difference_negative(known)[0] is bool(drawn["high"] < 0 < known_base(results))
-    assert "recall@5" in evidence.PROPERTIES["note_recall_gain_at_5"].test(known)[1]
-    on_notes = [tested for tested in evidence.PROPERTIES.values() if tested.texts == evidence.GENERATED_NOTES]
-    assert len(on_notes) == 10 and all(tested.test({}) is None for tested in on_notes)
-
-
-def known_base(results):
-    return results["all-MiniLM-L6-v2"]["metrics"]["silhouette"]["delta"]["silhouette"]
+    silhouette = evidence.silhouette_difference_negative(known)
+    assert (silhouette.difference, silhouette.high) == (drawn["silhouette"], drawn["high"])
+    assert evidence.note_auroc_gain(known).of == "notes"
+    assert all(test({}) is None for test in evidence.TESTS.values())
 
 
 def test_codes_of_most_notes_stand_first(written):

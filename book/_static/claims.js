@@ -84,7 +84,7 @@
       else sort();
     }
 
-    // The choice stands in the address, so that a link can open it: #verdict=cannot+be+checked+here&sort=-published
+    // The choice stands in the address, so that a link can open it: #class=closed+data&sort=-published
     function write() {
       const state = new URLSearchParams(fields.filter((field) => field.value).map((field) => [field.name, field.value]));
       if (order.name) state.set("sort", (order.sign < 0 ? "-" : "") + order.name);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +19,6 @@ SIZES: dict[str, tuple[type[PretrainedConfig], dict[str, int]]] = {  # as in con
     "Qwen3-4B": (Qwen3Config, {"hidden_size": 2560, "intermediate_size": 9728} | QWEN),
     "BioLinkBERT-large": (BertConfig, {"hidden_size": 1024, "intermediate_size": 4096} | LARGE),
 }
-TARGETS = {"all-linear": "all linear layers", "attention": "q, k, v, o", "qv": "q, v"}
 
 
 def near(ours: ArrayLike, published: ArrayLike, unit: ArrayLike) -> bool:
@@ -50,27 +50,41 @@ def listed(numbers: Sequence[float], form: str, names: Sequence[str] = ()) -> st
 
 
 @cache
-def lora_numbers(model: str, targets: str, layers: int | None = None) -> int:
+def lora_numbers(model: str, targets: str) -> int:
     """Return how many numbers one rank of a LoRA adapter has; an adapter of rank r has r times as many.
 
     Args:
         model: a key of ``SIZES``.
-        targets: as in ``lora.target_modules``.
-        layers: other than the model's. One is counted: they are all alike.
+        targets: as in ``lora.target_modules``. One block is counted: they are all alike.
 
     >>> 16 * lora_numbers("BioLinkBERT-large", "qv")
     1572864
     """
     kind, sizes = SIZES[model]
     one = lora.count_from_config(kind(**sizes | {"num_hidden_layers": 1}), 1, targets)
-    return one * (layers or sizes["num_hidden_layers"])
+    return one * sizes["num_hidden_layers"]
 
 
-@cache
-def adapter_sizes(layers: int = 36) -> dict[tuple[str, int], float]:
-    """Return the MiB of a float32 LoRA adapter of Qwen3-Embedding-8B, by targets and rank (half of it in bfloat16)."""
-    each = {targets: lora_numbers("Qwen3-Embedding-8B", targets, layers) for targets in TARGETS}
-    return {(targets, rank): lora.mebibytes(rank * n) for targets, n in each.items() for rank in (8, 16, 32, 64)}
+def projections() -> dict[str, int]:
+    """Return how many numbers one rank of an adapter has in each linear layer of Qwen3-Embedding-8B, over all its blocks."""
+    sizes = SIZES["Qwen3-Embedding-8B"][1]
+    width, inner = sizes["hidden_size"], sizes["intermediate_size"]
+    asked, kept = (sizes[heads] * sizes["head_dim"] for heads in ("num_attention_heads", "num_key_value_heads"))
+    ends = {"q": width + asked, "k": width + kept, "v": width + kept, "o": width + asked}
+    ends |= dict.fromkeys(("gate", "up", "down"), width + inner)
+    return {name: sizes["num_hidden_layers"] * end for name, end in ends.items()}
+
+
+def adapters_of(megabytes: float, rank: int) -> dict[tuple[str, ...], float]:
+    """Return the sets of linear layers whose float32 adapter of a rank has that size, to a percent, with their MB (10^6 bytes).
+
+    >>> [name for name, size in adapters_of(117, 16).items() if "gate" in name and "up" in name and "q" in name]
+    [('q', 'k', 'v', 'gate', 'up')]
+    """
+    each = projections()
+    sets = [names for n in range(1, len(each) + 1) for names in combinations(each, n)]
+    sizes = {names: 4 * rank * sum(each[name] for name in names) / 1e6 for names in sets}
+    return {names: size for names, size in sizes.items() if near(size / megabytes, 1, 0.01)}
 
 
 def entropy_floor(chapters: float, batch: int, weight: float, total: int, seed: int = 17, batches: int = 100) -> float:

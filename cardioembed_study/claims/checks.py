@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from cardioembed_lib import files
+from cardioembed_lib import files, lora
 from cardioembed_study.claims import arithmetic
 from cardioembed_study.claims.arithmetic import listed, near, shares
 from cardioembed_study.claims.ledger import Claim
@@ -42,6 +42,7 @@ TUNED_ONLY = {  # size: the row of the model that is not merged
 }
 MIMIC = ("text-embedding-3-small", "text-embedding-3-large", "EmbeddingGemma-300m", "InfoNCE", "hierarchical")
 LOSSES = MIMIC[3:]
+PROMPTS = "tuned models and their prompted bases"
 ICD9_CHAPTERS_HELD = (2.9, 5.7, 8.6)  # chapters an admission, ours: few, middling and many
 
 
@@ -165,53 +166,47 @@ def training(v: Values) -> Iterator[Check]:
 
 
 def adapter(v: Values) -> Iterator[Check]:
-    """The adapter's size says which configuration it has: neither stated one. The base has other layers than stated."""
-    size, layers, released = v["cardioembed.card_adapter"], v["cardioembed.layers"], v["official.qwen3_layers"]
-    paper, card = int(v["cardioembed.lora_rank"]), int(v["cardioembed.card_lora_rank"])
-    known = arithmetic.adapter_sizes()
-    configured = [s["all-linear", r] for s in (known, arithmetic.adapter_sizes(int(layers))) for r in (paper, card)]
-
-    def fits(mebibytes: float) -> bool:
-        """Return whether a size is the stated one to a percent, read as MiB or as MB."""
-        return any(near(mebibytes * 2**20 / unit / size, 1, 0.01) for unit in (2**20, 10**6))
-
-    whole, half = (
-        " or ".join(f"r {rank} on {arithmetic.TARGETS[t]}" for (t, rank), m in known.items() if fits(share * m))
-        for share in (1, 0.5)
-    )
-    stated = f"{size:.0f} MB; adapted are all linear layers with r {paper} (paper) or r {card} (card)"
+    """The adapter's size beside the ranks that are stated: of which layers could it be? The base has other layers than stated."""
+    ids = each("cardioembed.{}", "card_adapter", "card_lora_rank", "lora_rank")
+    size, card, paper, released = (v[key] for key in (*ids, "official.qwen3_layers"))
+    whole = sum(arithmetic.projections().values()) * 4 / 1e6
+    (layers, fits), *others = arithmetic.adapters_of(size, int(paper)).items()
+    attention = lora.mebibytes(32 * arithmetic.lora_numbers("Qwen3-Embedding-8B", "attention"))
+    stated = f"{size:.0f} MB, r {card:.0f} (card); r {paper:.0f} on all linear layers (paper)"
     computed = (
-        "those have {:.1f} and {:.1f} MiB in float32, half of it in bfloat16, and with {:.0f} layers {:.1f} and {:.1f}; "
-        "{:.0f} MiB corresponds to {} in float32, {} in bfloat16"
-    ).format(*configured[:2], layers, *configured[2:], size, whole, half)
-    holds = any(fits(share * mebibytes) for mebibytes in configured for share in (1, 0.5))
-    yield Check("size of the adapter", ("cardioembed.card_adapter",), holds, stated, computed)
+        f"in float32, all linear layers are {card * whole:.1f} MB (10^6 bytes) with r {card:.0f} and {paper * whole:.1f} MB with "
+        f"r {paper:.0f}; to a percent, no set of them fits with r {card:.0f}, and {1 + len(others)} sets with r {paper:.0f}, "
+        f"such as {', '.join(layers)} ({fits:.1f} MB); r 32 on q, k, v and o are {attention:.1f} MiB. So the size and r "
+        f"{card:.0f} cannot both hold; the size alone is contradicted by nothing"
+    )
+    holds = bool(arithmetic.adapters_of(size, int(card)))
+    yield Check("size of the adapter and its rank", ids[:2], holds, stated, computed, decides=False)
 
-    stated, computed = f"Qwen3-Embedding-8B has {layers:.0f} layers", f"its configuration has {released:.0f}"
     ids = ("cardioembed.layers", "official.qwen3_layers")
-    yield Check("layers of the base", ids, layers == released, stated, computed, decides=False)
+    stated, computed = f"Qwen3-Embedding-8B has {v[ids[0]]:.0f} layers", f"its configuration has {released:.0f}"
+    yield Check("layers of the base", ids, v[ids[0]] == released, stated, computed, decides=False)
 
 
 def gains(v: Values) -> Iterator[Check]:
     """A gain in Acc@1 is the difference of two values of a table or figure; the waterfall's steps lead to its end."""
-    for name, claim, place, table, base in (
-        ("the base, section 3.2 and Table 1", "gain_over_base_text", "Table 1", "table1", "Qwen3-8B-Base"),
-        ("the base, section 3.2 and Figure 3", "gain_over_base_text", "Figure 3", "figure3", "Qwen3-8B-Base"),
-        ("the base, section 3.3 and Table 1", "gain_over_base", "Table 1", "table1", "Qwen3-8B-Base"),
-        ("MedTE in points", "gain_over_medte", "Table 1", "table1", "MedTE"),
+    for name, claim, place, table, base, decides in (  # section 3.2 may mean either
+        ("the base, section 3.2 and Table 1", "gain_over_base_text", "Table 1", "table1", "Qwen3-8B-Base", False),
+        ("the base, section 3.2 and Figure 3", "gain_over_base_text", "Figure 3", "figure3", "Qwen3-8B-Base", True),
+        ("the base, section 3.3 and Table 1", "gain_over_base", "Table 1", "table1", "Qwen3-8B-Base", True),
+        ("MedTE in points", "gain_over_medte", "Table 1", "table1", "MedTE", True),
     ):
         ids, gain = (f"cardioembed.{claim}",), v[f"cardioembed.{claim}"]
         ours, theirs = column(v, each(f"cardioembed.{table}.{{}}.acc_at_1", "CardioEmbed", base))
         computed = f"{place}: {ours:.2f} - {theirs:.2f} = {ours - theirs:+.2f}"
         holds = near(ours - theirs, gain, 0.005)
-        yield Check(f"gain over {name}", ids, holds, f"{gain:+.2f} percentage points", computed)
+        yield Check(f"gain over {name}", ids, holds, f"{gain:+.2f} percentage points", computed, decides)
 
     names = ("CardioEmbed", "MedTE", "GTE-Base", "Qwen3-8B-Base")
     end, start, gte, qwen = column(v, each("cardioembed.table1.{}.acc_at_1", *names))
     ids, gain, percent = ("cardioembed.gain_over_medte_percent",), end - start, 100 * (end / start - 1)
-    stated = f"+{v[ids[0]]:.2f} % (a caption; the text has percentage points)"
+    stated = f"+{v[ids[0]]:.2f} % (a caption; the text says percentage points, which the caption may mean)"
     computed = f"{end:.2f} / {start:.2f} is {percent:+.2f} %; {end:.2f} - {start:.2f} is {gain:+.2f} points"
-    yield Check("gain over MedTE in percent", ids, near(percent, v[ids[0]], 0.01), stated, computed)
+    yield Check("gain over MedTE in percent", ids, near(percent, v[ids[0]], 0.01), stated, computed, decides=False)
 
     steps = column(v, each("cardioembed.waterfall_{}", "base", "medical", "cardiology"))
     sums = start + sum(steps), start + steps[0] + steps[2]
@@ -224,21 +219,38 @@ def gains(v: Values) -> Iterator[Check]:
 
 
 def averages(v: Values) -> Iterator[Check]:
-    """The card's average gain is the difference of its averages; an average lies between its parts, if they are that."""
-    ids = each("cardioembed.card_mrr_average{}", "", "_base", "_gain")
-    ours, base, gain = (v[key] for key in ids)
-    stated, computed = f"{ours:.1f} against {base:.1f}, {gain:+.1f}", f"{ours:.1f} - {base:.1f} = {ours - base:.1f}"
-    yield Check("average gain of the card", ids, near(ours - base, gain, 0.05), stated, computed)
-
-    tuned = column(v, each("cardioembed.card_mrr_{}", "cardiology", "general"))
-    untuned = tuned - column(v, each("cardioembed.card_mrr_{}_gain", "cardiology", "general"))
-    stated = f"the averages are {ours:.1f} tuned and {base:.1f} base"
+    """The card's averages are means of three benchmarks, its gains differences, one of them relative."""
+    tasks = ("BIOSSES.spearman", "SciFact.ndcg_at_10", "NFCorpus.ndcg_at_10")
+    scores = np.array([column(v, each(f"cardioembed.card_mteb.{m}.{{}}", *tasks)) for m in ("CardioEmbed", "Qwen3-8B")])
+    ids = each("cardioembed.card_mrr_average{}", "", "_base")
+    ours, base = column(v, ids)
+    stated = f"MRR@10 is {ours:.1f} tuned and {base:.1f} base, on average"
     computed = (
-        f"cardiology and general queries have {listed(tuned, '{:.1f}')} tuned, and by the stated gains "
-        f"{listed(untuned, '{:.1f}')} base; an average of the two groups alone would lie between them"
+        f"the means of BIOSSES, SciFact and NFCorpus are {listed(scores.mean(axis=1), '{:.2f}')}; these rows are Spearman and "
+        "nDCG@10, and BIOSSES has no MRR"
     )
-    between = all(min(parts) < average < max(parts) for parts, average in ((tuned, ours), (untuned, base)))
-    yield Check("averages of the card and their parts", ids[:2], between, stated, computed, decides=False)
+    yield Check(
+        "averages of the card and its rows", ids, near(scores.mean(axis=1), [ours, base], 0.05), stated, computed
+    )
+
+    ids = each("cardioembed.card_{}", "gain_biosses", "gain_scifact", "gain_nfcorpus", "mrr_average_gain")
+    gains = [*(scores[0] - scores[1]), ours - base]
+    stated, computed = listed(column(v, ids), "{:+.1f}"), f"differences in points: {listed(gains, '{:+.1f}')}"
+    yield Check("gains of the card", ids, near(gains, column(v, ids), 0.05), stated, computed)
+
+    ids = ("cardioembed.card_mrr_cardiology_gain",)
+    stated, relative = f"+{v[ids[0]]:.1f} % on cardiology queries", 100 * (ours / base - 1)
+    computed = f"{ours:.1f} / {base:.1f}, the two averages, is {relative:+.1f} %"
+    yield Check("gain of the card on cardiology queries", ids, near(relative, v[ids[0]], 0.05), stated, computed)
+
+    ids = ("cardioembed.card_improvement",)
+    shares = [*(100 * (scores[0] / scores[1] - 1)), relative]
+    stated, computed = (
+        f"{v[ids[0]]:.1f} % over the base",
+        f"its rows and their average give {listed(shares, '{:+.1f} %')}",
+    )
+    holds = any(near(share, v[ids[0]], 0.05) for share in shares)
+    yield Check("improvement of the card", ids, holds, stated, computed, decides=False)
 
 
 def benchmarks(v: Values) -> Iterator[Check]:
@@ -248,7 +260,7 @@ def benchmarks(v: Values) -> Iterator[Check]:
     tuned, base = 100 * column(v, ids), column(v, each("official.qwen3.Qwen3-Embedding-8B.{}", *tasks))
     lost, official = listed(tuned - base, "{:+.1f}"), listed(base, "{:.2f}")
     stated = f"BIOSSES, SciFact, NFCorpus: {listed(tuned, '{:.2f}')}, called competitive"
-    computed = f"the official scores of the base are {official}: {lost} points"
+    computed = f"official scores of Qwen3-Embedding-8B, by another version of mteb, are {official}: {lost} points"
     holds = bool(min(tuned - base) >= 0)
     yield Check("benchmarks of the tuned model and of its base", ids, holds, stated, computed, decides=False)
 
@@ -302,17 +314,44 @@ def counts(v: Values) -> Iterator[Check]:
 
 
 def summaries(v: Values) -> Iterator[Check]:
-    """Medians of ten models, which the abstract gives for nine; intervals and their points; correlations."""
+    """Medians and relative gains; the nearest encoder; intervals and their points; correlations."""
     ids = each("comparative.median_{}", "lora", "zero_shot")
-    names = ("table1.{}.separation", "zeroshot.{}.separation_zero_shot")
-    scores = np.array([column(v, each(f"comparative.{name}", *MODELS)) for name in names])
-    ten, nine = np.median(scores, axis=1), np.median(scores[:, np.array(MODELS) != "Jina-v2"], axis=1)
-    stated = "medians {:.3f} with LoRA and {:.3f} without".format(*column(v, ids))
-    computed = (
-        f"over the ten models {ten[0]:.4f} and {ten[1]:.3f}; the stated ones correspond to the nine models without Jina-v2 "
-        f"({nine[0]:.3f} and {nine[1]:.3f})"
+    names = (
+        "table1.{}.separation",
+        "zeroshot.{}.separation_zero_shot",
+        "zeroshot.{}.gain",
+        "zeroshot.{}.relative_gain",
     )
-    yield Check("medians of ten models", ids, near(ten, column(v, ids), 0.0005), stated, computed)
+    scores = np.array([column(v, each(f"comparative.{name}", *MODELS)) for name in names])
+    ten, nine = np.median(scores, axis=1), np.median(scores[:, scores[2] > 0], axis=1)
+    stated = "medians {:.3f} with LoRA and {:.3f} without, of successfully adapted models".format(*column(v, ids))
+    computed = f"of the nine that improve {nine[0]:.3f} and {nine[1]:.3f}; of all ten {ten[0]:.4f} and {ten[1]:.3f}"
+    yield Check("medians of the models that improve", ids, near(nine[:2], column(v, ids), 0.0005), stated, computed)
+
+    ids = ("comparative.median_relative_gain",)
+    stated, computed = (
+        f"+{v[ids[0]]:.0f} %, of the models that improve",
+        f"{nine[3]:.0f} of the nine, {ten[3]:.0f} of all ten",
+    )
+    yield Check("median of the relative gains", ids, near(nine[3], v[ids[0]], 0.5), stated, computed)
+
+    ids = each("comparative.zeroshot.{}.relative_gain", *MODELS)
+    ends = [100 * (scores[2] + a) / (scores[1] + b) for a in (-0.0005, 0.0005) for b in (-0.0005, 0.0005)]
+    stated = f"relative gains {listed(scores[3], '{:+.0f} %')}"
+    computed = f"gain / zero-shot: {listed(100 * scores[2] / scores[1], '{:+.0f} %')}; both have three digits"
+    holds = bool(np.all((np.min(ends, axis=0) - 0.5 <= scores[3]) & (scores[3] <= np.max(ends, axis=0) + 0.5)))
+    yield Check("relative gains", ids, holds, stated, computed)
+
+    ids, encoders = ("comparative.gain_over_bge_large",), [m for m in MODELS[1:] if m not in DECODERS]
+    of = dict(zip(MODELS, scores[0], strict=True))
+    nearest, gain = max(encoders, key=of.__getitem__), 100 * (of["BioLinkBERT"] / of["BGE-large-v1.5"] - 1)
+    stated = f"BioLinkBERT is {v[ids[0]]:.1f} % above the nearest encoder-only competitor, BGE-large-v1.5"
+    computed = (
+        f"{gain:+.1f} % above BGE-large-v1.5; the nearest is {nearest} at {of[nearest]:.3f}, "
+        f"{100 * (of['BioLinkBERT'] / of[nearest] - 1):+.0f} %"
+    )
+    holds = nearest == "BGE-large-v1.5" and near(gain, v[ids[0]], 0.5)
+    yield Check("nearest encoder", ids, holds, stated, computed)
 
     low, high = (each(f"comparative.interval.{{}}.separation_{end}", *MODELS[:4]) for end in ("low", "high"))
     ids, points = low + high, scores[0, :4]
@@ -352,6 +391,11 @@ def speed(v: Values) -> Iterator[Check]:
     stated, computed = listed(column(v, ids), "{:,g}", models), listed(ours, "{:,.1f}", models)
     yield Check("embeddings a second and GB", ids, near(ours, column(v, ids), [0.5, 0.05]), stated, computed)
 
+    for name, by in (("throughput", fast), ("memory", memory)):
+        ids, least, most = (f"comparative.{name}_fold",), min(by.values()), max(by.values())
+        stated, computed = f"{v[ids[0]]:.0f}-fold variation in {name}", f"{most:g} / {least:g} is {most / least:.1f}"
+        yield Check(f"variation in {name}", ids, near(most / least, v[ids[0]], 0.5), stated, computed)
+
     ids, models = ("comparative.precision_bits",), ("Gemma-2-2B", "Qwen3-4B")
     bits, taken = v[ids[0]], np.array([memory[model] for model in models])
     weights = column(v, each("comparative.table1.{}.parameters", *models)) / 1000  # billions: GB for each byte
@@ -380,6 +424,17 @@ def set_up(v: Values) -> Iterator[Check]:
     computed = f"r {rank:.0f} on query and value projections has {has}"
     holds = near([small, large], column(v, ids[::2]), 0.5)
     yield Check("trained parameters of the study", ids, holds, stated, computed)
+
+    ids = ("comparative.adapter_largest", "comparative.trained_qwen3_4b")
+    most, trained = column(v, ids)
+    stated = (
+        f"adapters of {v['comparative.adapter_smallest']:g} to {most:g} MB; up to {trained:.0f}M trained parameters"
+    )
+    computed = (
+        f"{trained:.0f}M take {2 * trained:.0f} MB in 16 bits and {4 * trained:.0f} MB in 32; the {large:.1f}M of r {rank:.0f} "
+        f"on query and value take {2 * large:.1f} and {4 * large:.1f} MB"
+    )
+    yield Check("largest adapter", ids, bool(2 * trained <= most), stated, computed, decides=False)
 
 
 def ablation(v: Values) -> Iterator[Check]:
@@ -447,14 +502,23 @@ def pictures(v: Values) -> Iterator[Check]:
     yield Check("picture and stored results", ids, holds, stated, computed, decides=False)
 
 
+def prompted_gains(v: Values) -> dict[str, float]:
+    """Return what MedEmbed's released models gain, in points, over the official scores of their bases with their instruction."""
+    official = "official.prompted.bge-{}-en-v1.5.{}.ndcg_at_10"  # there is none of ArguAna
+    cells = [(size, mix, task, called) for size, mix in MIXES.items() for task, called in [*TASKS.items()][1:]]
+    return {
+        f"{s} {task}": 100 * v[f"{mix}.{task}.ndcg_at_10"] - v[official.format(s, called)]
+        for s, mix, task, called in cells
+    }
+
+
 def prompts(v: Values) -> Iterator[Check]:
     """MedEmbed's released models beside the official scores of their bases, queries with the instruction of the card."""
-    ids, gained = [], {}
-    for size, mix in MIXES.items():
-        for task, called in [*TASKS.items()][1:]:  # no prompted score of ArguAna is official
-            tuned, stored = f"{mix}.{task}.ndcg_at_10", f"medembed.json.MedEmbed-{size}-v0.1.{called}.ndcg_at_10"
-            ids += [tuned, *([stored] if stored in v else [])]
-            gained[f"{size} {task}"] = 100 * v[tuned] - v[f"official.prompted.bge-{size}-en-v1.5.{called}.ndcg_at_10"]
+    gained = prompted_gains(v)
+    ids = [f"{MIXES[size]}.{task}.ndcg_at_10" for size, task in map(str.split, gained)]
+    ids += [
+        key for s, t in map(str.split, gained) if (key := f"medembed.json.MedEmbed-{s}-v0.1.{TASKS[t]}.ndcg_at_10") in v
+    ]
     below = {name: f"{gain:+.2f}" for name, gain in gained.items() if gain < 0}
     best, n = max(gained.values()), len(gained)
     stated = f"the tuned models score above bases that are measured without their query instruction, {n} comparisons"
@@ -462,7 +526,7 @@ def prompts(v: Values) -> Iterator[Check]:
         f"with it {n - len(below)} gains remain, {best:+.2f} points at most; lower than the base are "
         f"{listed(below, '{}', list(below.values()))}"
     )
-    yield Check("tuned models and their prompted bases", tuple(ids), not below, stated, computed, decides=False)
+    yield Check(PROMPTS, tuple(ids), not below, stated, computed, decides=False)
 
 
 def notes(v: Values) -> Iterator[Check]:
@@ -516,16 +580,16 @@ def silhouettes(v: Values) -> Iterator[Check]:
 
 def losses(v: Values) -> Iterator[Check]:
     """The logged loss against the least that the described loss can be."""
-    ids, last = ("mimic.loss.chapter_weight",), v["mimic.epoch_loss.epoch-10.training_loss"]
-    weight, batch, total = v[ids[0]], int(v["mimic.train.batch_size"]), int(v["mimic.loss.chapters"])
+    ids, weight = ("mimic.epoch_loss.epoch-10.training_loss",), v["mimic.loss.chapter_weight"]
+    last, batch, total = v[ids[0]], int(v["mimic.train.batch_size"]), int(v["mimic.loss.chapters"])
     floors = [arithmetic.entropy_floor(chapters, batch, weight, total) for chapters in ICD9_CHAPTERS_HELD]
     stated = f"pairs that share chapters have targets above 0 (weight {weight:g}); the loss falls to {last:.4f}"
     computed = (
         f"the entropy of such targets, below which the loss cannot fall, is {listed(floors, '{:.1f}')} nats for "
-        f"{listed(ICD9_CHAPTERS_HELD, '{:g}')} chapters an admission (simulated, batches of {batch}); a loss near 0 "
-        "corresponds to targets of one pair each"
+        f"{listed(ICD9_CHAPTERS_HELD, '{:g}')} chapters an admission (simulated, batches of {batch}). Inference (ours): "
+        "a loss near 0 corresponds to targets of one pair each, as in plain InfoNCE"
     )
-    yield Check("loss of soft targets", ids, last >= min(floors), stated, computed)
+    yield Check("loss of soft targets", ids, last >= min(floors), stated, computed, decides=False)
 
 
 def evaluation(v: Values) -> Iterator[Check]:
@@ -544,6 +608,20 @@ def evaluation(v: Values) -> Iterator[Check]:
     ranges = "{:.2f} % [{:.2f}, {:.2f}] and {:.2f} % [{:.2f}, {:.2f}]".format(*plain, *soft)
     computed = f"on held-out patients {ranges}: the intervals {'are apart' if apart else 'overlap'}"
     yield Check("two losses on held-out patients", unseen + seen, apart, stated, computed, decides=False)
+
+    ids, recall = ("mimic.card.times_base",), "mimic.recall.{}.top5_recall"
+    ours, base, small = column(v, each(recall, "InfoNCE", "EmbeddingGemma-300m", "text-embedding-3-small"))
+    stated = f"about {v[ids[0]]:.0f} times the vanilla EmbeddingGemma"
+    computed = f"{ours:.2f} / {base:.2f} = {ours / base:.1f}; {ours / small:.1f} times text-embedding-3-small"
+    yield Check("times better than the base", ids, near(ours / base, v[ids[0]], 0.5), stated, computed)
+
+    ids = each("mimic.auroc.{}.macro_auroc", *MIMIC)
+    off = max(abs(column(v, ids) - column(v, each("mimic.auroc_evaluation.{}.macro_auroc", *MIMIC))))
+    stated, computed = (
+        "the card prints three decimals of five AUROCs",
+        f"largest difference {off:.5f}, which is rounding",
+    )
+    yield Check("AUROC of the card and of the evaluation", ids, near(off, 0, 0.0005), stated, computed)
 
     ids, models = ("mimic.radical.ratio",), ("Radical-Health-EmbeddingGemma", "OpenAI")
     ours, theirs = column(v, each("mimic.radical.recall.{}.top5_recall", *models))

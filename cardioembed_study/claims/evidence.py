@@ -1,9 +1,9 @@
-"""What do our own records say of the property that a published number asserts?
+"""What do our own records measure of the properties that published numbers assert?
 
-The published texts and models cannot be had, so a property is tested on what can: open textbooks and a small model, and for
+The published texts and models cannot be had, so a property is measured on what can: open textbooks and a small model, and for
 MIMIC-III, which is credentialed, generated notes, which can show what a method does to a number and never what is true of
-patients. Every test goes from records to whether the property holds, our numbers in a sentence, and the page that shows
-them; ``None`` where a record is missing. ``PROPERTIES`` has them all, by the names that claims give in ``tests``.
+patients. Every test goes from records to what was measured, and to ``None`` where a record is missing; what follows is the
+rule's to say (``properties``). ``TESTS`` has them all, by the names that properties give.
 """
 
 from __future__ import annotations
@@ -15,25 +15,30 @@ from functools import partial
 from typing import Any
 
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # measurement, model, record; as ``records.load`` gives them
-Finding = tuple[bool, str, str] | None  # holds, our numbers, page
 RETRIEVAL, BENCHMARKS, TRAINING, NOTES = "executed/03_retrieval", "executed/04_mteb", "executed/06_report", "notes"
 HEADLINE = "definition_cardiology"  # the task of 03 that stands for the paper's retrieval of paraphrases
-NEAR = 0.5  # points between a model's official score and ours that we call the same
-OPEN_TEXTS, GENERATED_NOTES = "open texts", "generated notes"
+OF_CORPUS = "CorpusDefinitions"  # the task of 04 that is no benchmark of others
+RECALL = ("recall_at_10", "recall_at_10_low", "recall_at_10_high")
 
 
 @dataclass(frozen=True)
-class Property:
-    """What a published number asserts.
+class Measured:
+    """A difference with its 95 % interval, if it has one, and what it rests on.
 
-    ``sentence`` is printed with every verdict, ``test`` returns a finding from records, ``texts`` says what it is tested on.
-    ``official`` is the id of a claim whose value the test takes too.
+    ``n`` counts ``of``; ``groups`` are the documents, patients or the like that they come from, as far as recorded. ``said``
+    are the two numbers of the difference, ``page`` is where the book shows them.
     """
 
-    sentence: str
-    test: Callable[..., Finding]
-    texts: str = OPEN_TEXTS
-    official: str = ""
+    difference: float
+    low: float | None
+    high: float | None
+    seeds: int
+    n: Any
+    of: str
+    groups: Any = None
+    grouped: str = "documents"
+    said: str = ""
+    page: str = RETRIEVAL
 
 
 def metrics(results: Results, measurement: str, model: str) -> Mapping[str, Any] | None:
@@ -42,225 +47,187 @@ def metrics(results: Results, measurement: str, model: str) -> Mapping[str, Any]
     return record["metrics"] if record and record.get("status") == "run" else None
 
 
-def in_domain_gain(results: Results) -> Finding:
-    """Test held-out cardiology definitions: the paired difference of the seeds' mean lies above 0 with its interval."""
+def contrast(results: Results, model: str, name: str) -> Measured | None:
+    """Return a contrast of the experiment on specialty and format."""
+    found = ((metrics(results, "domain", model) or {}).get("contrasts") or {}).get(name)
+    if not found:
+        return None
+    counted = found.get("seeds", 0), found.get("queries"), "definitions", found.get("documents")
+    return Measured(found["difference"], found["low"], found["high"], *counted)
+
+
+def in_domain_gain(results: Results) -> Measured | None:
+    """Return the paired difference of the seeds' mean on held-out cardiology definitions."""
     gain = (metrics(results, "comparison", "tuned") or {}).get(HEADLINE)
     if not gain:
         return None
     record = results["comparison"]["tuned"]
     words = (metrics(results, "retrieval", "bm25") or {}).get(HEADLINE)
     floor = f"; BM25, words alone, {words['mrr']:.3f}" if words else ""
-    ours = (
-        f"{gain['difference']:+.3f} MRR on held-out cardiology definitions (95 % {gain['low']:+.3f} to {gain['high']:+.3f}; "
-        f"n = {record['counts'][HEADLINE]}; {len(record['params']['runs'])} seeds): base {gain['base_mrr']:.3f}, tuned "
-        f"{gain['tuned_mrr']:.3f}{floor}"
+    return Measured(
+        *(gain["difference"], gain["low"], gain["high"], len(record["params"]["runs"])),
+        *(record["counts"][HEADLINE], "definitions", documents(results)),
+        said=f"base {gain['base_mrr']:.3f}, tuned {gain['tuned_mrr']:.3f}{floor}",
     )
-    return gain["low"] > 0, ours, RETRIEVAL
 
 
-def benchmarks_kept(results: Results) -> Finding:
-    """Test that no benchmark is lower than the base with its whole interval."""
-    changes = metrics(results, "forgetting", "tuned")
+def documents(results: Results, task: str = HEADLINE) -> int | None:
+    """Return how many documents the queries of a task come from, if the base's record says so."""
+    base = (results.get("comparison", {}).get("tuned") or {}).get("params", {}).get("base")
+    return (results.get("retrieval", {}).get(base) or {"counts": {}})["counts"].get(task, {}).get("documents")
+
+
+def benchmarks_kept(results: Results) -> Measured | None:
+    """Return the change of the benchmark that falls most; the others are named."""
+    changes = {t: m for t, m in (metrics(results, "forgetting", "tuned") or {}).items() if t != OF_CORPUS}
     if not changes:
         return None
-    counts = results["forgetting"]["tuned"]["counts"]
-    each = "; ".join(
-        f"{task} {m['difference']:+.3f} (95 % {m['low']:+.3f} to {m['high']:+.3f}; n = {_size(counts[task])})"
-        for task, m in sorted(changes.items(), key=lambda item: item[1]["difference"])
-    )
-    return all(m["high"] >= 0 for m in changes.values()), f"{each}: main score, tuned less base", BENCHMARKS
+    record = results["forgetting"]["tuned"]
+    (task, worst), *others = sorted(changes.items(), key=lambda item: item[1]["difference"])
+    counts = record["counts"][task]
+    n = counts if not isinstance(counts, Mapping) else counts.get("queries", counts.get("pairs"))
+    said = f"{task} {worst['base']:.3f} to {worst['tuned']:.3f}"
+    said += "".join(f"; {name} {m['difference']:+.3f}" for name, m in others)
+    ends = worst["difference"], worst["low"], worst["high"]
+    return Measured(*ends, len(record["params"]["runs"]), n, f"queries of {task}", said=said, page=BENCHMARKS)
 
 
-def separation_gain(results: Results) -> Finding:
-    """Test our own minimal pairs: the mean of the seeds lies above the base's interval."""
-    similarities = _similarities(results)
-    if not similarities:
+def separation_gain(results: Results) -> Measured | None:
+    """Return the change of separation on our own minimal pairs; its interval is made of the ends of both."""
+    found = similarities(results)
+    if not found:
         return None
-    base, tuned, n = similarities
+    base, tuned, n = found
+    ends = _apart(base, tuned, "separation", "separation_low", "separation_high")
     after = statistics.fmean(m["separation"] for m in tuned)
-    ours = (
-        f"{after - base['separation']:+.3f} separation: base {base['separation']:.3f} (95 % {base['separation_low']:.3f} to "
-        f"{base['separation_high']:.3f}), tuned {after:.3f} (n = {n} pairs of each kind; {len(tuned)} seeds)"
-    )
-    return after > base["separation_high"], ours, RETRIEVAL
+    said = f"base {base['separation']:.3f}, tuned {after:.3f}"
+    return Measured(*ends, len(tuned), n, "pairs of each kind", said=said)
 
 
-def negation_insensitive(results: Results) -> Finding:
-    """Test our own minimal pairs, mean of the seeds."""
-    similarities = _similarities(results)
-    if not similarities:
+def negation_insensitive(results: Results) -> Measured | None:
+    """Return how much closer contradictions are than paraphrases, on our own minimal pairs."""
+    found = similarities(results)
+    if not found:
         return None
-    base, tuned, n = similarities
+    base, tuned, n = found
     negated, similar = (statistics.fmean(m[kind] for m in tuned) for kind in ("negated", "similar"))
-    ours = (
-        f"{negated:.3f} mean cosine of contradictions, {similar:.3f} of paraphrases (n = {n} pairs of each kind; {len(tuned)} "
-        f"seeds); base {base['negated']:.3f} and {base['similar']:.3f}"
-    )
-    return negated >= similar, ours, RETRIEVAL
+    ends = [-end(m["negated_gap_" + name] for m in tuned) for end, name in ((max, "high"), (min, "low"))]
+    said = f"{negated:.3f} and {similar:.3f}; base {base['negated']:.3f} and {base['similar']:.3f}"
+    return Measured(negated - similar, *ends, len(tuned), n, "pairs of each kind", said=said)
 
 
-def merging_better(results: Results) -> Finding:
-    """Test the development sets of the merge curve: the share of the adapter that does best is below 1."""
+def merging_better(results: Results) -> Measured | None:
+    """Return what the best merge gains over the whole adapter on the merge curve's development sets."""
     curves = [curve for run in results.get("curve", {}) if (curve := metrics(results, "curve", run))]
-    if not curves:
-        return None
     scores = [dict(zip(curve["weight"], _averages(curve), strict=True)) for curve in curves]
-    means = {weight: statistics.fmean(row[weight] for row in scores) for weight in set.intersection(*map(set, scores))}
+    shared = set.intersection(*map(set, scores)) if scores else set()
+    means = {weight: statistics.fmean(row[weight] for row in scores) for weight in shared}
     inner = {weight: mean for weight, mean in means.items() if 0 < weight < 1}
     if not inner or 1.0 not in means:
         return None
     best = max(inner, key=inner.__getitem__)
-    ours = (
-        f"{inner[best] - means[1.0]:+.3f} mean score of {len(curves[0]) - 1} development tasks: best merge {inner[best]:.3f} "
-        f"(share {best:g} of the adapter), whole adapter {means[1.0]:.3f} ({_runs(len(curves))})"
-    )
-    return inner[best] > means[1.0], ours, BENCHMARKS
+    said = f"best merge {inner[best]:.3f} (share {best:g} of the adapter), whole adapter {means[1.0]:.3f}"
+    gain, n = inner[best] - means[1.0], len(curves[0]) - 1
+    return Measured(gain, None, None, len(curves), n, "development tasks", said=said, page=BENCHMARKS)
 
 
-def mined_negatives_better(results: Results) -> Finding:
-    """Test the development definitions, a run of each, the same otherwise."""
+def mined_negatives_better(results: Results) -> Measured | None:
+    """Return what mined negatives gain on the development definitions, against a run that differs in nothing else."""
     trained = {run: record for run, record in results.get("train", {}).items() if record.get("status") == "run"}
     params = {run: {k: v for k, v in record["params"].items() if k != "run"} for run, record in trained.items()}
     mined = next((run for run, p in params.items() if p.get("negatives") == "mined"), None)
-    if mined is None:
-        return None
-    twin = params[mined] | {"negatives": "none"}
-    plain = next((run for run, p in params.items() if {k: v for k, v in p.items() if k in twin} == twin), None)
+    twin = params[mined] | {"negatives": "none"} if mined else {}
+    plain = next(
+        (run for run, p in params.items() if mined and {k: v for k, v in p.items() if k in twin} == twin), None
+    )
     if plain is None:
         return None
-    scores = [trained[run]["metrics"]["dev_mrr_best"] for run in (mined, plain)]
-    ours = (
-        f"{scores[0] - scores[1]:+.3f} MRR of the development definitions: mined {scores[0]:.3f}, none {scores[1]:.3f} "
-        "(one run each)"
-    )
-    return scores[0] > scores[1], ours, TRAINING
+    with_mined, without = (trained[run]["metrics"]["dev_mrr_best"] for run in (mined, plain))
+    said, n = f"mined {with_mined:.3f}, none {without:.3f}", trained[mined]["counts"].get("dev_queries")
+    return Measured(with_mined - without, None, None, 1, n, "definitions", said=said, page=TRAINING)
 
 
-def infonce_above_triplet(results: Results) -> Finding:
-    """Test every cell of our ablation, mean of its seeds, by the development definitions."""
-    cells = _ablation(results)
+def infonce_above_triplet(results: Results) -> Measured | None:
+    """Return the difference of the two losses over the pairs of cells of our ablation."""
+    cells, seeds = _ablation(results)
     both = {key[::2] for key in cells if {(key[0], loss, key[2]) for loss in ("infonce", "triplet")} <= set(cells)}
-    if not both:
-        return None
-    above = sum(cells[share, "infonce", rank] > cells[share, "triplet", rank] for share, rank in both)
-    means = [statistics.fmean(v for key, v in cells.items() if key[1] == loss) for loss in ("infonce", "triplet")]
-    ours = f"{above} of {len(both)} pairs of cells; mean separation {means[0]:.3f} with InfoNCE, {means[1]:.3f} with triplets"
-    return above == len(both), ours, TRAINING
+    return _of_cells(
+        cells, seeds, [((s, "infonce", r), (s, "triplet", r)) for s, r in sorted(both)], "InfoNCE", "triplets"
+    )
 
 
-def more_data_better(results: Results) -> Finding:
-    """Test every rank of our ablation, mean of its seeds, by the development definitions."""
-    cells = _ablation(results)
+def more_data_better(results: Results) -> Measured | None:
+    """Return the difference of all data and a quarter of it, over the ranks of our ablation."""
+    cells, seeds = _ablation(results)
     ranks = sorted({rank for share, loss, rank in cells if loss == "infonce"})
-    rows = [(cells.get((0.25, "infonce", r)), cells.get((1.0, "infonce", r))) for r in ranks]
-    if not rows or any(x is None for row in rows for x in row):
+    pairs = [((1.0, "infonce", r), (0.25, "infonce", r)) for r in ranks]
+    return _of_cells(cells, seeds, pairs, "all", "a quarter")
+
+
+def note_recall_gain(results: Results) -> Measured | None:
+    """Return the gain of the InfoNCE runs over the base in the published form, on patients of the training pairs."""
+    found = recalls(results, "seen", "published")
+    if found is None:
         return None
-    ours = "; ".join(
-        f"{b / a:.2f} times at rank {r} ({a:.3f} to {b:.3f})" for r, (a, b) in zip(ranks, rows, strict=True)
-    )
-    return all(b > a for a, b in rows), ours, TRAINING
+    return _of_notes(results, _apart(*found, *RECALL), _counted(results, "seen"), _both(*found, RECALL[0]))
 
 
-def as_official(results: Results, official: float, task: str) -> Finding:
-    """Test the packaged model's main score: it lies within ``NEAR`` points of the official one, which is in percent."""
-    measured = (metrics(results, "mteb", "all-MiniLM-L6-v2") or {}).get(task)
-    if not measured:
+def held_out_below_training(results: Results) -> Measured | None:
+    """Return the gain on unseen patients less that on seen ones, query taken out, in two pools that differ in size."""
+    pools = [recalls(results, patients, "corrected") for patients in ("seen", "unseen")]
+    if None in pools:
         return None
-    ours = 100 * measured["main_score"]
-    interval = f" (95 % {100 * measured['low']:.2f} to {100 * measured['high']:.2f})" if "low" in measured else ""
-    said = f"{ours:.2f}{interval}, {ours - official:+.2f} points from the official score"
-    return abs(ours - official) <= NEAR, said, BENCHMARKS
+    seen, unseen = (_apart(*pool, *RECALL) for pool in pools)
+    low, high = (None if None in pair else pair[0] - pair[1] for pair in ((unseen[1], seen[2]), (unseen[2], seen[1])))
+    said = f"gain {unseen[0]:+.3f} on unseen patients, {seen[0]:+.3f} on seen ones"
+    return _of_notes(results, (unseen[0] - seen[0], low, high), _counted(results, "unseen"), said)
 
 
-def note_recall_gain(results: Results, k: int = 10) -> Finding:
-    """Test the published form on patients of the training pairs: the mean of the InfoNCE runs lies above the base."""
-    recall = _recall(results, "seen", "published", k)
-    if recall is None:
-        return None
-    base, tuned = recall
-    gain = f"{tuned - base:+.1f} points of recall@{k}, seen patients"
-    return _of_notes(results, tuned > base, f"{gain}: base {base:.1f} %, InfoNCE {tuned:.1f} %", "infonce")
-
-
-def held_out_below_training(results: Results, k: int = 10) -> Finding:
-    """Test the gain of the InfoNCE runs, query taken out, in two pools that differ in size: the unseen patients' is lower."""
-    recalls = [_recall(results, patients, "corrected", k) for patients in ("seen", "unseen")]
-    if None in recalls:
-        return None
-    seen, unseen = (tuned - base for base, tuned in recalls)
-    ours = (
-        f"{unseen - seen:+.1f} points of gain in recall@{k}: {unseen:+.1f} on unseen patients, {seen:+.1f} on seen ones "
-        "(InfoNCE less base)"
-    )
-    return _of_notes(results, unseen < seen, ours, "infonce")
-
-
-def recall_at_1_capped(results: Results) -> Finding:
-    """Test patients of the training pairs: our encoders show it, no measurement could refute it."""
+def recall_at_1_capped(results: Results) -> Measured | None:
+    """Return the highest recall@1 of our encoders less the ceiling that follows from the definition."""
     measured = [metrics(results, "mimic", model) for model in results.get("mimic", {})]
-    encoders = [one["recall"]["seen"] for one in measured if one and "auroc" in one]
-    ceiling = (
-        encoders[0]["published"]["ceiling_at_1"] if encoders else None
-    )  # nor do records of restricted notes have one
+    encoders = [one["recall"]["seen"]["published"] for one in measured if one and "auroc" in one]
+    ceiling = encoders[0]["ceiling_at_1"] if encoders else None  # nor do records of restricted notes have one
     if ceiling is None:
         return None
-    best = max(encoders, key=lambda recall: recall["published"]["recall_at_1"])
-    published, corrected = (best[form]["recall_at_1"] for form in ("published", "corrected"))
-    ours = (
-        f"{100 * published:.1f} % at most of {len(encoders)} encoders, ceiling {100 * ceiling:.1f} %; {100 * corrected:.1f} % "
-        "with the query taken out"
-    )
-    return _of_notes(results, published <= ceiling, ours)
+    best = max(one["recall_at_1"] for one in encoders)
+    said = f"{best:.3f} at most of {len(encoders)} encoders, ceiling {ceiling:.3f}"
+    return _of_notes(results, (best - ceiling, None, None), _counted(results, "seen"), said)
 
 
-def soft_loss_near_zero(results: Results) -> Finding:
-    """Test the loss at the last step: it is below half of the targets' entropy."""
-    runs = [m for run in _note_runs(results, "soft_chapter") if (m := metrics(results, "train", run))]
+def soft_loss_above_entropy(results: Results) -> Measured | None:
+    """Return the loss at the last step of soft targets less their entropy."""
+    names = _note_runs(results, "soft_chapter")
+    runs = [m for run in names if (m := metrics(results, "train", run))]
     if not runs:
         return None
     last, floor = (statistics.fmean(m[name] for m in runs) for name in ("loss_last", "loss_floor"))
-    ours = f"{last:.3f} nats at the last step, entropy of the targets {floor:.3f} ({_runs(len(runs))})"
-    return _of_notes(results, last < floor / 2, ours)
+    counted = results["train"][names[0]]["counts"].get("pairs"), "pairs", None
+    said = f"loss {last:.3f}, entropy {floor:.3f}"
+    return _of_notes(results, (last - floor, None, None), counted, said, len(runs))
 
 
-def hierarchy_above_infonce(results: Results, k: int = 10) -> Finding:
-    """Test at equal steps and with labels at work, as published on the training pairs."""
-    recalls = [_recall(results, "seen", "published", k, loss) for loss in ("soft_chapter", "infonce")]
-    if None in recalls:
+def note_auroc_gain(results: Results) -> Measured | None:
+    """Return the gain of the InfoNCE runs over the base in macro-AUROC, in the published split by rows."""
+    found = _note_metrics(results, "auroc", "rows")
+    if found is None:
         return None
-    (_, soft), (_, plain) = recalls
-    gain = f"{soft - plain:+.1f} points of recall@{k}, seen patients"
-    return _of_notes(results, soft > plain, f"{gain}: soft_chapter {soft:.1f} %, InfoNCE {plain:.1f} %", "soft_chapter")
+    counted = found[0].get("notes"), "notes", found[0].get("patients")
+    return _of_notes(results, _apart(*found, "macro", "low", "high"), counted, _both(*found, "macro"))
 
 
-def note_auroc_gain(results: Results) -> Finding:
-    """Test the mean of the InfoNCE runs: it lies above the base."""
-    rows, fair = (_means(results, "auroc", split, "macro") for split in ("rows", "patients"))
-    if rows is None or fair is None:
+def silhouette_difference_negative(results: Results) -> Measured | None:
+    """Return the difference of the two silhouettes after training; that of the base is said beside it."""
+    found = _note_metrics(results, "silhouette", "delta")
+    if found is None:
         return None
-    ours = (
-        f"{rows[1] - rows[0]:+.3f} macro-AUROC by rows (base {rows[0]:.3f}, InfoNCE {rows[1]:.3f}); by patients "
-        f"{fair[1] - fair[0]:+.3f} (base {fair[0]:.3f}, InfoNCE {fair[1]:.3f})"
-    )
-    return _of_notes(results, rows[1] > rows[0], ours)
+    base, runs = found
+    ends = statistics.fmean(m["silhouette"] for m in runs), min(m["low"] for m in runs), max(m["high"] for m in runs)
+    counted = _note_metrics(results, "silhouette", "category")[0].get("n"), "notes", None
+    return _of_notes(results, ends, counted, f"base {base['silhouette']:+.3f}")
 
 
-def silhouette_difference_negative(results: Results) -> Finding:
-    """Test every InfoNCE run: below 0 with its whole interval, where the base is above 0."""
-    means = [_means(results, "silhouette", name, "silhouette") for name in ("chapter", "category", "delta")]
-    if None in means:
-        return None
-    chapter, category, delta = means
-    runs = [results["mimic"][run]["metrics"]["silhouette"]["delta"] for run in _note_runs(results, "infonce")]
-    low, high = min(d["low"] for d in runs), max(d["high"] for d in runs)
-    ours = (
-        f"{delta[0]:+.3f} to {delta[1]:+.3f} (95 % {low:+.3f} to {high:+.3f}), base to InfoNCE; by category "
-        f"{category[0]:+.3f} to {category[1]:+.3f}, by chapter {chapter[0]:+.3f} to {chapter[1]:+.3f}"
-    )
-    return _of_notes(results, delta[0] > 0 and high < 0, ours, "infonce")
-
-
-def _similarities(results: Results) -> tuple[Mapping, list[Mapping], int] | None:
+def similarities(results: Results) -> tuple[Mapping, list[Mapping], int] | None:
     """Return the separation metrics of the base, those of the runs of the papers' recipe, and n."""
     params = (results.get("comparison", {}).get("tuned") or {}).get("params", {})
     names = [params.get("base", ""), *params.get("runs", [])]
@@ -270,27 +237,41 @@ def _similarities(results: Results) -> tuple[Mapping, list[Mapping], int] | None
     return measured[0], measured[1:], results["similarity"][names[0]]["counts"].get("all", 0)
 
 
-def _ablation(results: Results) -> dict[tuple[float, str, int], float]:
-    """Return the mean separation of each cell, by share of the data, loss and rank."""
+def recalls(results: Results, patients: str, form: str) -> tuple[Mapping, list[Mapping]] | None:
+    """Return the recall of the next note of the base and of the InfoNCE runs."""
+    return _note_metrics(results, "recall", patients, form)
+
+
+def _apart(base: Mapping, runs: Sequence[Mapping], value: str, low: str, high: str) -> tuple[float, Any, Any]:
+    """Return the mean of the runs less the base, and the widest interval that the ends of both allow."""
+    difference = statistics.fmean(m[value] for m in runs) - base[value]
+    if any(m.get(end) is None for m in (base, *runs) for end in (low, high)):
+        return difference, None, None
+    return difference, min(m[low] for m in runs) - base[high], max(m[high] for m in runs) - base[low]
+
+
+def _ablation(results: Results) -> tuple[dict[tuple[float, str, int], float], int]:
+    """Return the mean separation of each cell, by share of the data, loss and rank, and the fewest seeds of a cell."""
     cells: dict[tuple[float, str, int], list[float]] = {}
     for run, record in results.get("train", {}).items():
         p = record["params"]
         score = (metrics(results, "train", run) or {}).get("dev_separation")
         if p.get("grid") == "ablation" and score is not None:
             cells.setdefault((p["data_share"], p["loss"], p["lora_rank"]), []).append(score)
-    return {key: statistics.fmean(scores) for key, scores in cells.items()}
+    means = {key: statistics.fmean(scores) for key, scores in cells.items()}
+    return means, min(map(len, cells.values()), default=0)
+
+
+def _of_cells(cells: Mapping, seeds: int, pairs: Sequence[tuple], *names: str) -> Measured | None:
+    if not pairs or any(key not in cells for pair in pairs for key in pair):
+        return None
+    a, b = (statistics.fmean(cells[pair[i]] for pair in pairs) for i in (0, 1))
+    said = f"{names[0]} {a:.3f}, {names[1]} {b:.3f}"
+    return Measured(a - b, None, None, seeds, len(pairs), "pairs of cells", said=said, page=TRAINING)
 
 
 def _averages(curve: Mapping[str, list[float]]) -> list[float]:
     return [statistics.fmean(point) for point in zip(*(v for k, v in curve.items() if k != "weight"), strict=True)]
-
-
-def _size(counts: Any) -> Any:
-    return counts if not isinstance(counts, Mapping) else counts.get("queries", counts.get("pairs"))
-
-
-def _runs(n: int) -> str:
-    return f"{n} run{'s' * (n > 1)}"
 
 
 def _note_runs(results: Results, loss: str) -> Sequence[str]:
@@ -300,81 +281,52 @@ def _note_runs(results: Results, loss: str) -> Sequence[str]:
     return [run for run, p in params.items() if p["loss"] == loss and "temporal" in p["pairs"]]
 
 
-def _means(results: Results, *keys: str, loss: str = "infonce") -> tuple[float, float] | None:
-    """Return a measure of notes, by its keys in a record: the base's, and its mean over the runs of a loss."""
+def _note_metrics(results: Results, *keys: str) -> tuple[Mapping, list[Mapping]] | None:
+    """Return what records of notes hold at some keys: the base's, and that of every InfoNCE run."""
     base = next((r["params"]["base"] for r in results.get("mimic", {}).values() if r.get("status") == "run"), None)
-    runs = _note_runs(results, loss)
+    runs = _note_runs(results, "infonce")
     measured: list[Any] = [metrics(results, "mimic", model) for model in (base, *runs)] if base else []
     if not runs or not measured or not all(measured):
         return None
     for key in keys:
         measured = [m[key] for m in measured]
-    return measured[0], statistics.fmean(measured[1:])
+    return measured[0], measured[1:]
 
 
-def _recall(results: Results, patients: str, form: str, k: int, loss: str = "infonce") -> tuple[float, float] | None:
-    """Return recall of the next note in percent, of the base and of the runs of a loss."""
-    means = _means(results, "recall", patients, form, f"recall_at_{k}", loss=loss)
-    return means and (100 * means[0], 100 * means[1])
+def _counted(results: Results, patients: str) -> tuple[Any, str, Any]:
+    """Return how many queries of how many patients recall has."""
+    counts = next(iter(results["mimic"].values()))["counts"].get(patients, {})
+    return counts.get("queries"), "queries", counts.get("patients")
 
 
-def _of_notes(results: Results, holds: bool, ours: str, loss: str = "") -> Finding:
-    """Return a finding on notes, which says how many runs of a loss it rests on, and whether the notes are generated."""
-    runs = f" ({_runs(len(_note_runs(results, loss)))})" if loss else ""
+def _both(base: Mapping, runs: Sequence[Mapping], value: str) -> str:
+    return f"base {base[value]:.3f}, InfoNCE {statistics.fmean(m[value] for m in runs):.3f}"
+
+
+def _of_notes(results: Results, ends: tuple, counted: tuple[Any, str, Any], said: str, seeds: int = 0) -> Measured:
+    """Return what was measured on notes; it says whether they are generated."""
     generated = any(r["params"].get("generated_notes") for r in results.get("mimic", {}).values())
-    return holds, f"{ours}{runs}{f'; {GENERATED_NOTES}' if generated else ''}", NOTES
+    said += "; generated notes" * generated
+    return Measured(*ends, seeds or len(_note_runs(results, "infonce")), *counted, "patients", said, NOTES)
 
 
-_ON_OPEN_TEXTS: dict[Callable[..., Finding], str] = {
-    in_domain_gain: "Tuning on pairs of the domain raises retrieval in the domain above the base.",
-    benchmarks_kept: "A model tuned on pairs of the domain keeps its scores on general biomedical benchmarks.",
-    separation_gain: (
-        "Tuning on pairs of the domain raises the separation score: similar pairs move apart from different ones."
-    ),
-    negation_insensitive: (
-        "A tuned model scores contradictions, negated sentences among them, as close as paraphrases or closer."
-    ),
-    merging_better: "A merge of tuned and base weights scores above the tuned model on average over tasks.",
-    mined_negatives_better: "Mined hard negatives train a better model than the other pairs of the batch alone.",
-    infonce_above_triplet: (
-        "InfoNCE gives a higher separation than the triplet loss at the same share of data and rank."
-    ),
-    more_data_better: "All of the data gives a higher separation than a quarter of it, with InfoNCE.",
+TESTS: dict[str, Callable[[Results], Measured | None]] = {
+    test.__name__: test
+    for test in (
+        *(
+            in_domain_gain,
+            benchmarks_kept,
+            separation_gain,
+            negation_insensitive,
+            merging_better,
+            mined_negatives_better,
+        ),
+        *(infonce_above_triplet, more_data_better, note_recall_gain, held_out_below_training, recall_at_1_capped),
+        *(soft_loss_above_entropy, note_auroc_gain, silhouette_difference_negative),
+    )
+} | {
+    "specialty_helps": partial(contrast, model="folds", name="specialty"),
+    "format_helps": partial(contrast, model="folds", name="format"),
+    "format_more_than_specialty": partial(contrast, model="folds", name="format_less_specialty"),
+    "specialty_interaction": partial(contrast, model="matrix", name="interaction"),
 }
-_ON_NOTES: dict[Callable[..., Finding], str] = {
-    note_recall_gain: (
-        "Training on a patient's next notes raises recall of the next note, measured as published on the very pairs trained "
-        "on."
-    ),
-    held_out_below_training: (
-        "A model gains less recall on patients whose notes it was not trained on than on the training pairs."
-    ),
-    recall_at_1_capped: (
-        "As published, recall@1 cannot exceed the share of queries outside their own pool: it follows from the definition."
-    ),
-    soft_loss_near_zero: (
-        "With its soft targets at work the hierarchical training loss falls near zero, which their entropy does not allow."
-    ),
-    hierarchy_above_infonce: "The hierarchical loss finds more next notes than InfoNCE.",
-    note_auroc_gain: (
-        "Training on pairs of notes raises the macro-AUROC of the most frequent diagnoses, in the published split by rows."
-    ),
-    silhouette_difference_negative: (
-        "Training on pairs of notes turns the silhouette by category less that by chapter negative."
-    ),
-}
-_OFFICIAL = "Our measurement of the packaged model agrees with its official score."
-PROPERTIES: dict[str, Property] = (
-    {test.__name__: Property(sentence, test) for test, sentence in _ON_OPEN_TEXTS.items()}
-    | {test.__name__: Property(sentence, test, GENERATED_NOTES) for test, sentence in _ON_NOTES.items()}
-    | {
-        f"{test.__name__}_at_5": Property(_ON_NOTES[test], partial(test, k=5), GENERATED_NOTES)
-        for test in (note_recall_gain, held_out_below_training, hierarchy_above_infonce)
-    }
-    | {
-        f"official_{task.lower()}": Property(
-            _OFFICIAL, partial(as_official, task=task), official=f"official.minilm.all-MiniLM-L6-v2.{task}.{metric}"
-        )
-        for task, metric in (("BIOSSES", "spearman"), ("SciFact", "ndcg_at_10"), ("NFCorpus", "ndcg_at_10"))
-    }
-)

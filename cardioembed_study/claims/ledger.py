@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cardioembed_lib import files
 from cardioembed_study import mappings, paths
-from cardioembed_study.claims import evidence
 
 FOLDER = paths.MANIFESTS / "claims"
-SCALES = {"percent": 0.01, "points": 0.01}  # to a fraction, so that 0.7748 and 77.48 percent are one number
+SCALES = {"percent": -2, "points": -2}  # powers of ten to a fraction, so that 0.7748 and 77.48 percent are one number
+Kind = Literal[
+    "reported setting", "not tested", "closed data", "model out of reach", "never published"
+]  # what can be said where nothing is computed
+OFFICIAL = "official."  # ids of official numbers, which a publication that differs does not contradict
 Text = Annotated[str, Field(min_length=1)]
 Id = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$")]
 RowKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -21,7 +25,7 @@ Column = Annotated[str, Field(pattern=r"^([A-Za-z0-9_.-]+/)?[A-Za-z0-9_-]+$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Claim(_Strict):
@@ -29,8 +33,9 @@ class Claim(_Strict):
 
     ``source`` is a key of its file's sources, ``place`` the table, figure, section or line; ``model`` and ``data`` say whom
     and what the number is about, ``value`` and ``unit`` are as published. ``conflicts`` are the ids of claims that give
-    another value for the same thing, ``why`` is the reason if nothing can be checked, ``tests`` a name in
-    ``evidence.PROPERTIES``.
+    another value for the same thing, ``beside`` those of official numbers by another protocol; ``kind``, in the files
+    ``class``, is what is said where none of these and no check decides; ``measured`` is the task on which we ran the same
+    model.
     """
 
     id: Id
@@ -42,13 +47,14 @@ class Claim(_Strict):
     value: Annotated[float, Field(allow_inf_nan=False)]
     unit: Text
     conflicts: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    kind: Kind | None = Field(None, alias="class")
+    measured: str = ""
     note: str = ""
-    why: str = ""
-    tests: str = ""
 
 
 class _Table(_Strict):
-    """Many numbers in the compact form: one claim a cell."""
+    """Many numbers in the compact form: one claim a cell. ``classes`` may name a cell, a row or a column."""
 
     id: Id
     source: Text
@@ -58,42 +64,44 @@ class _Table(_Strict):
     columns: Annotated[dict[Column, Text], Field(min_length=1)]
     rows: Annotated[dict[RowKey, list[float | None]], Field(min_length=1)]
     conflicts: dict[str, tuple[str, ...]] = {}
+    beside: dict[str, tuple[str, ...]] = {}
+    kind: Kind | None = Field(None, alias="class")
+    classes: dict[str, Kind] = {}
+    measured: dict[str, str] = {}
     notes: dict[str, str] = {}
     note: str = ""
-    why: str = ""
-    tests: str | dict[str, str] = ""
 
 
 class _Source(_Strict):
     title: Text
     cite: str = ""
-    why: str = ""
+    kind: Kind | None = Field(None, alias="class")
 
 
 class _File(_Strict):
+    paper: Text
+    kind: Kind = Field(alias="class")
     sources: dict[str, _Source]
     claims: list[Claim] = []
     tables: list[_Table] = []
-    why: str = ""
 
 
-def load(folder: Path = FOLDER, tests: Collection[str] = tuple(evidence.PROPERTIES)) -> dict[str, Claim]:
+def load(folder: Path = FOLDER) -> dict[str, Claim]:
     """Return every claim by its id, in the order of the files.
 
-    Conflicts are symmetric: naming one side is enough.
+    Conflicts are symmetric: naming one side is enough. An official number is contradicted by none.
 
     Args:
         folder: of ``<file>.yaml``.
-        tests: names that a claim's ``tests`` may have.
 
     Raises:
         ValueError: naming file, id and field: a field that is missing, unknown or empty (a claim without a place), an id
-            that is doubled or does not start with the file's name, an unknown source, test or conflict, a conflict of
-            two equal numbers.
+            that is doubled or does not start with the file's name, an unknown source, class or conflict, a conflict of
+            two numbers that rounding makes one.
     """
     claims: dict[str, Claim] = {}
     for path in _files(folder):
-        for claim in _claims_of(path, tests):
+        for claim in _claims_of(path):
             if claim.id in claims:
                 raise ValueError(f"{path.name}: id {claim.id!r} stands twice; ids are unique over all files")
             claims[claim.id] = claim
@@ -101,7 +109,10 @@ def load(folder: Path = FOLDER, tests: Collection[str] = tuple(evidence.PROPERTI
     for key, claim in claims.items():
         for other in claim.conflicts:
             _check_conflict(claims, key, other)
-            both[other].add(key)
+            if not other.startswith(OFFICIAL):
+                both[other].add(key)
+        for other in claim.beside:
+            _known(f"{key.split('.')[0]}.yaml: {key}: beside names", other, claims, "no claim")
     return {
         key: claim.model_copy(update={"conflicts": tuple(other for other in claims if other in both[key])})
         for key, claim in claims.items()
@@ -109,11 +120,12 @@ def load(folder: Path = FOLDER, tests: Collection[str] = tuple(evidence.PROPERTI
 
 
 def sources(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
-    """Return title and bibliography key of every source, by ``<file>.<source>``."""
+    """Return title, bibliography key and paper of every source, by ``<file>.<source>``."""
     return {
-        f"{path.stem}.{key}": {"title": source.title, "cite": source.cite}
+        f"{path.stem}.{key}": {"title": source.title, "cite": source.cite, "paper": file.paper}
         for path in _files(folder)
-        for key, source in _read(path).sources.items()
+        for file in [_read(path)]
+        for key, source in file.sources.items()
     }
 
 
@@ -130,14 +142,16 @@ def _read(path: Path) -> _File:
         problem = error.errors()[0]
         where, inside = ".".join(map(str, problem["loc"])), content
         for step in problem["loc"][:2]:
-            inside = inside[step] if isinstance(inside, (dict, list)) else inside
+            inside = (
+                inside.get(step) if isinstance(inside, dict) else inside[step] if isinstance(inside, list) else inside
+            )
         name = inside.get("id", "no id") if isinstance(inside, dict) else "no id"
         given = str(problem["input"])[:80]
         raise ValueError(f"{path.name}: {name}: {where}: {problem['msg']}; found {given!r}") from None
 
 
-def _claims_of(path: Path, tests: Collection[str]) -> list[Claim]:
-    """Return a file's claims and its tables' cells, each with the reason that holds for it, ids and sources checked."""
+def _claims_of(path: Path) -> list[Claim]:
+    """Return a file's claims and its tables' cells, each with the class that holds for it, ids and sources checked."""
     file = _read(path)
     plain = [*file.claims, *(cell for table in file.tables for cell in _cells(path, table))]
     out = []
@@ -146,10 +160,7 @@ def _claims_of(path: Path, tests: Collection[str]) -> list[Claim]:
             raise ValueError(f"{path.name}: id is {claim.id!r}; ids of this file start with '{path.stem}.'")
         where = f"{path.name}: {claim.id}"
         _known(f"{where}: source is", claim.source, file.sources, "not among the file's sources")
-        if claim.tests:
-            _known(f"{where}: tests is", claim.tests, tests, "no property of claims.evidence")
-        why = claim.why or file.sources[claim.source].why or file.why
-        out.append(claim.model_copy(update={"why": why}))
+        out.append(claim.model_copy(update={"kind": claim.kind or file.sources[claim.source].kind or file.kind}))
     return out
 
 
@@ -165,11 +176,14 @@ def _cells(path: Path, table: _Table) -> list[Claim]:
         for (column, unit), value in zip(table.columns.items(), values, strict=True):
             if value is not None:
                 out.append(_cell(table, row, column, unit, value))
-    known = {f"{row}.{column}" for row in table.rows for column in table.columns}
-    tests = table.tests if isinstance(table.tests, dict) else {}
-    for field, keys in (("conflicts", table.conflicts), ("tests", tests), ("notes", table.notes)):
-        for key in keys:
-            _known(f"{path.name}: {table.id}: {field} names", key, known, "no row.column of it")
+    cells = {f"{row}.{column}" for row in table.rows for column in table.columns}
+    for field in ("conflicts", "beside", "notes"):
+        for key in getattr(table, field):
+            _known(f"{path.name}: {table.id}: {field} names", key, cells, "no row.column of it")
+    for key in table.classes:
+        _known(f"{path.name}: {table.id}: classes names", key, cells | {*table.rows, *table.columns}, "nothing of it")
+    for key in table.measured:
+        _known(f"{path.name}: {table.id}: measured names", key, table.columns, "no column of it")
     return out
 
 
@@ -187,20 +201,23 @@ def _cell(table: _Table, row: str, column: str, unit: str, value: float) -> Clai
         value=value,
         unit=unit,
         conflicts=table.conflicts.get(key, ()),
+        beside=table.beside.get(key, ()),
+        kind=next((table.classes[k] for k in (key, row, column) if k in table.classes), table.kind),
+        measured=table.measured.get(column, ""),
         note=" ".join(part for part in (table.note, table.notes.get(key, "")) if part),
-        why=table.why,
-        tests=table.tests if isinstance(table.tests, str) else table.tests.get(key, ""),
     )
 
 
 def _check_conflict(claims: dict[str, Claim], key: str, other: str) -> None:
     file = f"{key.split('.')[0]}.yaml"
     _known(f"{file}: {key}: conflicts names", other, claims, "no claim")
-    ours, theirs = ((c.value * SCALES.get(c.unit, 1)) for c in (claims[key], claims[other]))
-    if abs(ours - theirs) < 1e-12:
+    pair = [Decimal(str(c.value)).scaleb(SCALES.get(c.unit, 0)).normalize() for c in (claims[key], claims[other])]
+    coarser = max(pair, key=lambda number: number.as_tuple().exponent)  # one digit is too few to speak of rounding
+    unit = Decimal(1).scaleb(coarser.as_tuple().exponent) if len(coarser.as_tuple().digits) > 1 else 0
+    if abs(pair[0] - pair[1]) < unit or pair[0] == pair[1]:
         raise ValueError(
-            f"{file}: {key}: conflicts names {other!r}, whose value is the same, {claims[other].value:g}; a conflict is "
-            "another value for the same thing"
+            f"{file}: {key}: conflicts names {other!r}, whose value is the same but for rounding, {claims[other].value:g}; a "
+            "conflict is another value for the same thing"
         )
 
 

@@ -1,6 +1,6 @@
 """How does the ledger become a page, and how are its numbers, names and links written there?
 
-Every table here is made of the claims, their checks and their verdicts alone. ``claims.html`` is a plain table that needs no
+Every table here is made of claims, checks, classes and properties alone. ``claims.html`` is a plain table that needs no
 script; ``book/_static/claims.js`` adds search, filters and sorting to it.
 """
 
@@ -18,28 +18,29 @@ from markupsafe import Markup
 
 from cardioembed_lib import files
 from cardioembed_study import paths, show
-from cardioembed_study.claims import ledger, verdicts
+from cardioembed_study.claims import headline, ledger, verdicts
 from cardioembed_study.claims.checks import Check
 from cardioembed_study.claims.ledger import Claim
-from cardioembed_study.claims.verdicts import Verdict
+from cardioembed_study.claims.properties import DEFINITION, OUTCOMES, Property
+from cardioembed_study.claims.verdicts import Judged, Outcome
 
-COLUMNS = ("source", "model", "data", "metric", "published", "ours", "verdict", "why")  # of the page's table
-FILTERS = ("source", "model", "verdict", "metric")  # columns that get a drop-down list
+COLUMNS = ("source", "model", "data", "metric", "published", "ours", "class", "why")  # of the page's table
+FILTERS = ("source", "model", "class", "metric")  # columns that get a drop-down list
 WORDS = {"acc": "Acc", "auroc": "AUROC", "map": "MAP", "mrr": "MRR", "ndcg": "nDCG", "p95": "P95"} | {
     f"top{k}": f"top-{k}" for k in (1, 5, 10)
 }
 BARE = ("fraction", "count")  # units that are not written after the number
-CHECKS = "claims-arithmetic#"  # how a verdict links to a check
+CHECKS = "claims-arithmetic#"  # how a row links to a check
 DOTTED = re.compile(r"`[^`]+`|(?:https?://)?[\w./-]*[A-Za-z_]\w*\.[A-Za-z]{2,}[\w/-]*(?:[.:][\w/-]+)*")
 
 
-def rows(claims: Mapping[str, Claim], judged: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Return a row a claim, in the order of the ledger: what was published where, what is ours, and the verdict.
+def rows(claims: Mapping[str, Claim], judged: Judged) -> list[dict[str, Any]]:
+    """Return a row a claim, in the order of the ledger: what was published where, its class, and the properties it bears on.
 
     Raises:
         ValueError: the verdicts are not one for each claim, in the ledger's order.
     """
-    names = [verdict.claim for verdict in judged]
+    names = [verdict.claim for verdict in judged.claims]
     if names != list(claims):
         odd = next(
             (name for name in [*claims, *names] if names.count(name) != 1 or name not in claims), "only the order"
@@ -48,11 +49,16 @@ def rows(claims: Mapping[str, Claim], judged: Sequence[Verdict]) -> list[dict[st
             f"{len(names)} verdicts for {len(claims)} claims, and they do not match: {odd}; make both anew with "
             "ledger.load() and verdicts.judge()"
         )
-    titles = {key: source["title"] for key, source in ledger.sources().items()}
+    about: dict[str, list[str]] = {}
+    for one in judged.outcomes:
+        for claim in one.property.bears_on:
+            about.setdefault(claim, []).append(one.property.id)
+    sources = ledger.sources()
     return [
         {
             "claim": claim.id,
-            "source": titles[f"{claim.id.split('.')[0]}.{claim.source}"],
+            "paper": (source := sources[f"{claim.id.split('.')[0]}.{claim.source}"])["paper"],
+            "source": source["title"],
             "place": claim.place,
             "model": claim.model,
             "data": claim.data,
@@ -61,30 +67,34 @@ def rows(claims: Mapping[str, Claim], judged: Sequence[Verdict]) -> list[dict[st
             "value": claim.value,
             "unit": claim.unit,
             "ours": verdict.ours,
-            "verdict": verdict.verdict,
+            "class": verdict.kind,
             "why": verdict.why,
             "note": claim.note,
             "link": verdict.link,
+            "properties": " ".join(about.get(claim.id, ())),
         }
-        for claim, verdict in zip(claims.values(), judged, strict=True)
+        for claim, verdict in zip(claims.values(), judged.claims, strict=True)
     ]
 
 
-def write(profile: str, claims: Mapping[str, Claim], judged: Sequence[Verdict], checked: Sequence[Check]) -> None:
+def write(profile: str, claims: Mapping[str, Claim], judged: Judged, checked: Sequence[Check]) -> None:
     """Write the tables of the page of claims into ``artifacts/<profile>/tables``.
 
-    ``claims.html`` and ``claims.csv`` hold every claim; the others are Markdown that pages include.
+    ``claims.html`` and ``claims.csv`` hold every claim, ``classes.csv`` the counts by paper and class; the others are
+    Markdown that pages include.
     """
     folder, table = paths.artifacts(profile) / "tables", rows(claims, judged)
     files.write(folder / "claims.html", as_html(table))
-    with files.replacing(folder / "claims.csv") as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    for name, part in (("claims", table), ("classes", class_counts(table))):
+        with files.replacing(folder / f"{name}.csv") as aside, aside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(part[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(part)
     parts = {
-        "verdicts": verdict_rows(table),
-        "claims-sources": source_rows(table),
-        "claims-headline": headline_rows(table),
+        "claims-properties": property_rows(judged),
+        "claims-classes": class_rows(table),
+        "claims-papers": paper_rows(table),
+        "claims-headline": headline_rows(claims, judged),
         "claims-arithmetic": check_rows(checked),
     }
     for name, part in parts.items():
@@ -100,63 +110,112 @@ def as_html(table: Sequence[Mapping[str, Any]]) -> str:
     return show.HEAD + show.filled(__package__, "page.html.j2", rows=table, columns=COLUMNS, filters=FILTERS, **words)
 
 
-def headline_rows(table: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the claims of the first page in words, with links that hold in the book (`publish` mends them for the README).
-
-    Of ours the first number alone is shown; interval, n and the rest stand in the table that each claim links to.
-    """
-    by_id = {row["claim"]: row for row in table}
+def headline_rows(claims: Mapping[str, Claim], judged: Judged) -> list[dict[str, str]]:
+    """Return the claims of the first page in words, with links that hold in the book (`publish` mends them for the README)."""
     return [
         {
-            "claim": f'<a href="claims.html#{row["claim"]}">{escaped(_words(row))}</a>',
-            "published": markdown(row["published"]),
-            "ours": markdown(re.split(r" \(|[:;] ", row["ours"])[0]) or "none",
-            "verdict": row["verdict"],
-            "shown in": _markdown_link(row["link"]),
+            "claim": f'<a href="claims.html#{row.claim}">{escaped(row.words)}</a>',
+            "published": escaped(row.published),
+            "ours": escaped(row.ours),
+            "in plain words": escaped(row.plain),
+            "shown in": _markdown_link(row.link),
         }
-        for row in (by_id[name] for name in verdicts.HEADLINES)
+        for row in headline.rows(claims, judged)
     ]
 
 
+def property_rows(judged: Judged) -> list[dict[str, str]]:
+    """Return a row for each property: its outcome once, what it rests on, and the claims that it bears on."""
+    return [
+        {
+            "property": f'<a id="property-{p.id}"></a>{markdown(p.sentence)}',
+            "outcome": outcome.outcome + ", by definition" * (p.rule.holds == DEFINITION),
+            "ours": f"{markdown(measured(outcome))} {_markdown_link(outcome.measured.page)}"
+            if outcome.measured
+            else "",
+            "status": p.status,
+            "rule": _folded("rule", f"{markdown(rule(p))} SHA-256 of the file of rules: {judged.rules[:12]}."),
+            "bears on": _listed(p.bears_on, most=0),
+        }
+        for outcome in judged.outcomes
+        for p in [outcome.property]
+    ]
+
+
+def measured(outcome: Outcome) -> str:
+    """Return what was measured for a property, with n, documents, interval and seeds; nothing if nothing was."""
+    m, unit = outcome.measured, outcome.property.unit
+    if m is None:
+        return ""
+    interval = f"95 % {m.low:+.3f} to {m.high:+.3f}; " if m.low is not None else "no interval; "
+    groups = f", {m.groups} {m.grouped}" if m.groups is not None else ""
+    seeds = f"{m.seeds} seed{'s' * (m.seeds != 1)}"
+    return f"{m.difference:+.3f} {unit} ({interval}n = {m.n:,} {m.of}{groups}; {seeds}): {m.said}".removesuffix(": ")
+
+
+def rule(p: Property) -> str:
+    """Return what is measured for a property, on what, with which recipe, and what decides."""
+    return (
+        f"Measured: {p.measure}. On: {p.split}. Recipe: {p.recipe}. {p.rule} Fewer than {p.seeds} seeds are inconclusive. Dated "
+        f"{p.dated}."
+    )
+
+
 def check_rows(checked: Sequence[Check]) -> list[dict[str, str]]:
-    """Return a row for each arithmetic check; a check's anchor is the target of the verdicts that rest on it."""
+    """Return a row for each arithmetic check; a check's anchor is the target of the claims that rest on it."""
     return [
         {
             "check": f'<a id="{anchor(check.name)}"></a>{markdown(check.name)}',
             "stated": markdown(check.stated),
             "computed": markdown(check.computed),
-            "holds": "yes" if check.holds else "no" if check.decides else "no, for information",
+            "holds": ("yes" if check.holds else "no") + ", for information" * (not check.decides),
             "claims": _listed(check.claims),
         }
         for check in checked
     ]
 
 
-def verdict_rows(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return each verdict with its meaning and how many claims have it."""
-    counts = Counter(row["verdict"] for row in table)
+def class_rows(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return each class with its meaning and how many claims have it."""
+    counts = Counter(row["class"] for row in table)
     return [
-        {"verdict": _choice("verdict", name), "meaning": markdown(meaning), "claims": counts[name]}
-        for name, meaning in verdicts.VERDICTS.items()
+        {"class": _choice("class", name), "meaning": markdown(meaning), "claims": counts[name]}
+        for name, meaning in verdicts.CLASSES.items()
     ]
 
 
-def source_rows(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how many claims of each source have which verdict, a row a source."""
-    counts = Counter((row["source"], row["verdict"]) for row in table)
-    sources = dict.fromkeys(row["source"] for row in table)
-    return [
-        {"source": _choice("source", source)} | {name: counts[source, name] for name in verdicts.VERDICTS}
-        for source in sources
-    ]
+def class_counts(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return how many claims of each paper have which class, a row a pair, in the order of the ledger and of the classes."""
+    counts = Counter((row["paper"], row["class"]) for row in table)
+    papers = dict.fromkeys(row["paper"] for row in table)
+    return [{"paper": p, "class": name, "claims": counts[p, name]} for p in papers for name in verdicts.CLASSES]
 
 
-def numbers(judged: Sequence[Verdict], checked: Sequence[Check]) -> dict[str, int]:
-    """Return the counts that pages quote: of all claims, of each verdict, of all checks and of those that hold."""
-    counts = Counter(verdict.verdict for verdict in judged)
-    by_verdict = {f"claims_{name.replace(' ', '_')}": counts[name] for name in verdicts.VERDICTS}
-    held = sum(check.holds for check in checked)
-    return {"claims_total": len(judged), **by_verdict, "checks_total": len(checked), "checks_hold": held}
+def paper_rows(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the same counts, a row a class and a column a paper."""
+    counts = {(row["paper"], row["class"]): row["claims"] for row in class_counts(table)}
+    papers = dict.fromkeys(paper for paper, _ in counts)
+    return [{"class": _choice("class", n)} | {paper: counts[paper, n] for paper in papers} for n in verdicts.CLASSES]
+
+
+def numbers(judged: Judged, checked: Sequence[Check]) -> dict[str, Any]:
+    """Return what pages quote: counts of claims, of properties and of checks, and the first digits of the rules' SHA-256.
+
+    Checks that decide hold or fail; the others inform.
+    """
+    counts = Counter(verdict.kind for verdict in judged.claims)
+    outcomes = Counter(one.outcome for one in judged.outcomes)
+    decides = [check.holds for check in checked if check.decides]
+    return {
+        "claims_total": len(judged.claims),
+        **{f"claims_{name.replace(' ', '_')}": counts[name] for name in verdicts.CLASSES},
+        "share_unchecked": sum(counts[name] for name in verdicts.UNCHECKED) / len(judged.claims),
+        **{f"properties_{re.sub('[ ,]+', '_', name)}": outcomes[name] for name in OUTCOMES},
+        "properties_total": len(judged.outcomes),
+        **{"checks_total": len(checked), "checks_hold": sum(decides), "checks_fail": len(decides) - sum(decides)},
+        "checks_inform": len(checked) - len(decides),
+        "rules": judged.rules[:12],
+    }
 
 
 def anchor(check: str) -> str:
@@ -169,7 +228,7 @@ def anchor(check: str) -> str:
 
 
 def href(link: str) -> str:
-    """Return a verdict's link as an address relative to the page of claims: a check's anchor, a page, or nothing.
+    """Return a row's link as an address relative to the page of claims: a check's anchor, a page, or nothing.
 
     >>> href("executed/03_retrieval"), href("claims-arithmetic#sum"), href("differences#tried"), href("")
     ('executed/03_retrieval.html', '#check-sum', 'differences.html#tried', '')
@@ -249,22 +308,21 @@ def _leading_number(ours: str) -> str:
 
 
 def _markdown_link(link: str) -> str:
-    if link.startswith(CHECKS):
-        return f'<a href="claims.html{href(link)}">{title(link)}</a>'
+    if link.startswith((CHECKS, "claims#")):  # places that Markdown does not know of
+        return f'<a href="claims.html#{href(link).partition("#")[2]}">{title(link)}</a>'
     return f"[{title(link)}]({link})" if link else "[Claims](claims)"
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Return links to claims; a long list is folded."""
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    """Return links to claims; a list of more is folded."""
     links = ", ".join(f'<a href="#{name}">{escaped(name)}</a>' for name in names)
-    return links if len(names) <= 3 else f"<details><summary>{len(names)} claims</summary>{links}</details>"
+    return links if len(names) <= most else _folded(f"{len(names)} claim{'s' * (len(names) > 1)}", links)
+
+
+def _folded(head: str, body: str) -> str:
+    return f"<details><summary>{head}</summary>{body}</details>"
 
 
 def _choice(column: str, value: str) -> str:
     """Return a link that opens the table with one value of a column chosen."""
     return f'<a href="claims.html#{column}={quote_plus(value)}">{escaped(value)}</a>'
-
-
-def _words(row: Mapping[str, Any]) -> str:
-    about = ": ".join(part for part in (row["model"], row["metric"]) if part)
-    return f"{about}, {row['data']}" if row["data"] else about

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cardioembed_lib import files
 from cardioembed_study import mappings, paths
+from cardioembed_study.claims.evidence import TESTS, Measured
 
 FILE = paths.MANIFESTS / "claims" / "properties.yaml"
 HOLDS, REFUTED, OPEN, NOT_RUN = "holds", "does not hold", "tested, inconclusive", "not run"
@@ -32,6 +33,26 @@ class Rule(_Strict):
     holds: Condition
     refuted: Condition
 
+    def decide(self, low: float, high: float) -> str:
+        """Return the outcome for an interval."""
+        for outcome, condition in ((HOLDS, self.holds), (REFUTED, self.refuted)):
+            end, _, bound = condition.split()
+            if low > float(bound) if end == "low" else high < float(bound):
+                return outcome
+        return OPEN
+
+    def __str__(self) -> str:
+        if self.holds == DEFINITION:
+            return "Follows from the definition; no measurement could refute it."
+        said = ("the {1} end of the interval lies {0} {2}".format(*self._words(c)) for c in (self.holds, self.refuted))
+        return "Holds if {}; does not hold if {}; else inconclusive.".format(*said)
+
+    @staticmethod
+    def _words(condition: str) -> tuple[str, str, str]:
+        end, _, bound = condition.split()
+        bound = f"{float(bound):+g}".replace("+0", "0", bound == "0")
+        return ("above", "lower", bound) if end == "low" else ("below", "upper", bound)
+
 
 class Property(_Strict):
     """One falsifiable sentence, what is measured for it, and the rule. ``bears_on``: claims, or globs over their ids."""
@@ -49,6 +70,16 @@ class Property(_Strict):
     test: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")]
     bears_on: Annotated[tuple[Text, ...], Field(min_length=1)]
 
+    def outcome(self, measured: Measured | None) -> str:
+        """Return what follows from a measurement by the rule."""
+        if measured is None:
+            return NOT_RUN
+        if self.rule.holds == DEFINITION:
+            return HOLDS
+        if measured.low is None or measured.seeds < self.seeds:
+            return OPEN
+        return self.rule.decide(measured.low, measured.high)
+
 
 def load(claims: Collection[str], file: Path = FILE) -> dict[str, Property]:
     """Return every property by its id, the globs of its ``bears_on`` replaced by the claims that they match.
@@ -59,7 +90,7 @@ def load(claims: Collection[str], file: Path = FILE) -> dict[str, Property]:
 
     Raises:
         ValueError: naming file, id and field: a field that is missing, unknown or of another form, an id that stands twice,
-            a glob that matches no claim.
+            a test that ``evidence`` lacks, a glob that matches no claim.
     """
     given = mappings.read(file).get("properties")
     if not isinstance(given, list) or not given:
@@ -69,6 +100,8 @@ def load(claims: Collection[str], file: Path = FILE) -> dict[str, Property]:
         one = _checked(file.name, n, fields)
         if one.id in found:
             raise ValueError(f"{file.name}: {one.id}: id stands twice; wanted each once")
+        if one.test not in TESTS:
+            raise ValueError(f"{file.name}: {one.id}: test is {one.test!r}; {files.near_miss(one.test, TESTS)}")
         found[one.id] = one.model_copy(update={"bears_on": _matched(f"{file.name}: {one.id}", one.bears_on, claims)})
     return found
 

@@ -1,8 +1,9 @@
-"""What can be said of each published number?
+"""What can be said of each published number, and what of each property that several of them assert?
 
-A claim is one published number; ``data_manifests/claims/*.yaml`` hold them all (``ledger``). What several of them say
-together is ``checks``', what our own records say of the property that a number asserts is ``evidence``'s.
-``python -m cardioembed_study.claims.verdicts [FOLDER OF RECORDS]`` counts the verdicts.
+A claim is one published number (``ledger``). It has one class: what published numbers say together (``checks``), what other
+places of the same authors say, what we measured of the very same model and task, or why it is not tested. A property is one
+sentence with its rule (``properties``); its outcome is shown once and given to no claim.
+``python -m cardioembed_study.claims.verdicts [FOLDER OF RECORDS]`` counts classes and outcomes.
 """
 
 from __future__ import annotations
@@ -16,68 +17,83 @@ from pathlib import Path
 from typing import Any
 
 from cardioembed_study import paths, records
-from cardioembed_study.claims import checks, evidence, ledger
+from cardioembed_study.claims import checks, evidence, ledger, properties
 from cardioembed_study.claims.checks import Check
-from cardioembed_study.claims.evidence import Finding, Results
+from cardioembed_study.claims.evidence import Measured, Results
 from cardioembed_study.claims.ledger import Claim
+from cardioembed_study.claims.properties import Property
 
-OFFICIAL = "official."  # how ids of official measurements begin
-REPRODUCED, NOT_REPRODUCED = "reproduced on substitute", "not reproduced on substitute"
-OWN, OFFICIALLY = "contradicted by its own sources", "contradicted by an official measurement"
-ARITHMETIC, UNCHECKED = "arithmetic does not hold", "cannot be checked here"
-VERDICTS = {
-    REPRODUCED: "The number itself cannot be measured here; the property that it asserts holds on open texts and models.",
-    NOT_REPRODUCED: "The number itself cannot be measured here; the property that it asserts does not hold on ours.",
-    OWN: "Another place of the same authors gives another value for the same thing.",
-    OFFICIALLY: "An official result for the same model and task, or the released model, gives another value, be it by a prompt.",
-    ARITHMETIC: "The number does not follow from the numbers that it is said to follow from.",
-    UNCHECKED: "What would be needed is not open, or not stated; the reason stands beside it.",
-}
-PRECEDENCE = (ARITHMETIC, OFFICIALLY, OWN, NOT_REPRODUCED, REPRODUCED, UNCHECKED)
-HEADLINES = (
-    "cardioembed.table1.CardioEmbed.acc_at_1",
-    "cardioembed.gain_over_base_text",
-    "cardioembed.table2.CardioEmbed.SciFact.ndcg_at_10",
-    "cardioembed.card_adapter",
-    "comparative.table1.BioLinkBERT.separation",
-    "comparative.median_lora",
-    "medembed.json.bge-base-en-v1.5.TRECCOVID.ndcg_at_10",
-    "medembed.csv_base_v0.medical-bge-base-v0-mix1.avg.ndcg_at_10",
-    "mimic.loss.chapter_weight",
-    "mimic.recall.hierarchical.top5_recall",
+NEAR = 0.5  # points between a model's official score and ours that we call the same
+ARITHMETIC, OWN = "arithmetic does not hold", "contradicted by its own sources"
+AGREES, DIFFERS, PROTOCOL = "agrees with our measurement", "differs from our measurement", "another protocol"
+SETTING, UNTESTED, UNCHECKED = (
+    "reported setting",
+    "not tested",
+    ("closed data", "model out of reach", "never published"),
 )
+CLASSES = {
+    AGREES: f"We measured the same model on the same task and are within {NEAR:g} points.",
+    DIFFERS: f"We measured the same model on the same task and are more than {NEAR:g} points away.",
+    ARITHMETIC: "The number does not follow from the published numbers that it is said to follow from.",
+    OWN: "Another place of the same authors, or the release that they name, gives another value for the same thing.",
+    PROTOCOL: "An official result for the same model and task has another protocol: a query instruction, another version. "
+    "The two stand side by side; neither refutes the other.",
+    SETTING: "A setting, a size, a count of a corpus, a log, a time or a fact of background. It asserts nothing to test.",
+    UNTESTED: "Data and model are open. We did not run this recipe, base or task.",
+    UNCHECKED[0]: "Cannot be checked: it needs books under copyright, or MIMIC-III, which is for credentialed users.",
+    UNCHECKED[1]: "Cannot be checked: it needs a model of 8 billion parameters, or one behind a service.",
+    UNCHECKED[2]: "Cannot be checked: the adapter, the pairs, the log or the code behind it was not released.",
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of a claim: ``ours`` is our number with n and interval, or nothing; ``link`` a page of the book."""
+    """What can be said of a claim: its class; our number, if we measured the same; why; a check or page of the book."""
 
     claim: str
-    verdict: str
+    kind: str
     ours: str
     why: str
     link: str
 
 
-def judge(claims: Mapping[str, Claim], results: Results) -> list[Verdict]:
-    """Return a verdict for each claim, in the ledger's order.
+@dataclass(frozen=True)
+class Outcome:
+    """What our records say of a property by its rule."""
 
-    Where several apply, the first of ``PRECEDENCE`` is given, and ``why`` names them all.
+    property: Property
+    outcome: str
+    measured: Measured | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The class of every claim, in the ledger's order, the outcome of every property, and the SHA-256 of the rules."""
+
+    claims: tuple[Verdict, ...]
+    outcomes: tuple[Outcome, ...]
+    rules: str
+    results: Results
+
+
+def judge(claims: Mapping[str, Claim], results: Results) -> Judged:
+    """Return the class of each claim and the outcome of each property.
 
     Args:
         claims: from ``ledger.load``.
-        results: measurement to model to record; what is missing makes a claim one that cannot be checked here.
+        results: measurement to model to record.
     """
     about: dict[str, list[Check]] = {key: [] for key in claims}
     for check in checks.compute(claims):
         for key in check.claims:
             about[key].append(check)
-    findings: dict[str, Finding] = {"": None}
-    for name in {claim.tests for claim in claims.values()} - {""}:
-        tested = evidence.PROPERTIES[name]
-        official = [claims[tested.official].value] if tested.official else []
-        findings[name] = tested.test(results, *official)
-    return [_verdict(claims, claim, about[key], findings[claim.tests]) for key, claim in claims.items()]
+    found = [(one, evidence.TESTS[one.test](results)) for one in properties.load(claims).values()]
+    return Judged(
+        tuple(_verdict(claims, claim, about[key], results) for key, claim in claims.items()),
+        tuple(Outcome(one, one.outcome(measured), measured) for one, measured in found),
+        properties.digest(),
+        results,
+    )
 
 
 def load(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -90,58 +106,51 @@ def load(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print how many claims of each source have which verdict."""
+    """Print the outcome of each property and how many claims have which class."""
     parser = argparse.ArgumentParser(prog="python -m cardioembed_study.claims.verdicts", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=paths.BOOK / "results" / "open", help="of records")
-    claims = ledger.load()
-    judged = judge(claims, load(parser.parse_args(arguments).folder))
-    counts = Counter((f"{v.claim.split('.')[0]}.{claims[v.claim].source}", v.verdict) for v in judged)
-    for source in dict.fromkeys(source for source, _ in counts):
-        sys.stdout.write(f"{source}: {sum(n for (s, _), n in counts.items() if s == source)}\n")
-        sys.stdout.writelines(f"  {counts[source, name]:4d} {name}\n" for name in VERDICTS if counts[source, name])
-    total = Counter(v.verdict for v in judged)
-    sys.stdout.write(f"all: {len(judged)}\n")
-    sys.stdout.writelines(f"  {total[name]:4d} {name}\n" for name in VERDICTS)
+    judged = judge(ledger.load(), load(parser.parse_args(arguments).folder))
+    sys.stdout.writelines(f"{one.property.id}: {one.outcome}\n" for one in judged.outcomes)
+    counts = Counter(verdict.kind for verdict in judged.claims)
+    sys.stdout.write(f"all: {len(judged.claims)}\n")
+    sys.stdout.writelines(f"  {counts[name]:4d} {name}\n" for name in CLASSES)
     return 0
 
 
-def _verdict(claims: Mapping[str, Claim], claim: Claim, about: Sequence[Check], finding: Finding) -> Verdict:
-    """Return a claim's verdict: everything that applies, gathered, then put in order."""
-    applies: list[tuple[str, str, str]] = [  # verdict, reason, link
+def _verdict(claims: Mapping[str, Claim], claim: Claim, about: Sequence[Check], results: Results) -> Verdict:
+    """Return a claim's class, the first that applies; ``why`` names everything that does."""
+    applies = [
         (ARITHMETIC, f"Stated: {check.stated}. Computed: {check.computed}.", f"claims-arithmetic#{check.name}")
         for check in about
         if not check.holds and check.decides
     ]
-    if not claim.id.startswith(OFFICIAL):
-        others = [claims[key] for key in claim.conflicts]
-        official = [c for c in others if c.id.startswith(OFFICIAL)]
-        own = [c for c in others if c not in official]
-        applies += [(OFFICIALLY, f"Officially: {_values(official)}.", "")] if official else []
-        applies += [(OWN, f"Elsewhere: {_values(own)}.", "")] if own else []
-    holds, ours, link = finding or (False, "", "")
-    if finding:
-        tested = evidence.PROPERTIES[claim.tests]
-        said = f"{'Holds' if holds else 'Does not hold'} on {tested.texts} and a small model: {tested.sentence}"
-        applies.append((REPRODUCED if holds else NOT_REPRODUCED, said, link))
-    applies.sort(key=lambda item: PRECEDENCE.index(item[0]))
-    applies = applies or [(UNCHECKED, _reason(claim), "")]
+    if claim.conflicts:
+        applies.append((OWN, f"Elsewhere: {_values(claims, claim.conflicts)}.", ""))
+    ours = _measured(claim, results) if claim.measured else None
+    if ours is not None:
+        said = f"{ours:.2f}, {ours - claim.value:+.2f} points from the official score"
+        applies.append((AGREES if abs(ours - claim.value) <= NEAR else DIFFERS, f"Ours: {said}.", evidence.BENCHMARKS))
+    if claim.beside:
+        applies.append((PROTOCOL, f"By another protocol: {_values(claims, claim.beside)}.", ""))
+    reasons = [reason for _, reason, _ in applies] or [CLASSES[claim.kind]]
     informing = [check for check in about if not check.decides]
-    reasons = [*dict.fromkeys(reason for _, reason, _ in applies)]
     reasons += [f"Compare: {check.stated}; {check.computed}." for check in informing]
     links = [*(link for *_, link in applies), *(f"claims-arithmetic#{check.name}" for check in informing)]
-    return Verdict(claim.id, applies[0][0], ours, " ".join(reasons), next(filter(None, links), ""))
+    kind = applies[0][0] if applies else claim.kind
+    return Verdict(
+        claim.id, kind, f"{ours:.2f}" if ours is not None else "", " ".join(reasons), next(filter(None, links), "")
+    )
 
 
-def _reason(claim: Claim) -> str:
-    """Return why a claim cannot be checked, and what record would allow it."""
-    why = claim.why or "no other source gives this number, and neither texts nor model are open"
-    awaits = " The property that it asserts awaits a record: "
-    missing = awaits + evidence.PROPERTIES[claim.tests].sentence if claim.tests else ""
-    return f"{why[0].upper()}{why[1:]}.{missing}"
+def _measured(claim: Claim, results: Results) -> float | None:
+    """Return the claim's model's main score in percent, if a record has the task."""
+    found = (evidence.metrics(results, "mteb", claim.model) or {}).get(claim.measured)
+    return found and 100 * found["main_score"]
 
 
-def _values(claims: Sequence[Claim]) -> str:
-    return "; ".join(f"{c.value:,.10g} {c.unit.replace('percent', '%', 1)} ({c.source}, {c.place})" for c in claims)
+def _values(claims: Mapping[str, Claim], ids: Sequence[str]) -> str:
+    found = [claims[key] for key in ids]
+    return "; ".join(f"{c.value:,.10g} {c.unit.replace('percent', '%', 1)} ({c.source}, {c.place})" for c in found)
 
 
 if __name__ == "__main__":
