@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -239,11 +240,12 @@ def forest(drawn: pl.DataFrame, xlabel: str) -> Figure:
         if group != before[0] and group:
             names.append((y := y + 2.2 * bool(i) + 0.2, group, "bold"))
         if (group, row) != before:
-            names.append((y := y + 1.8, row, "normal"))
-            y += 0.3
+            told = textwrap.wrap(row, 74)
+            names.append((y + 1.1 + 0.65 * len(told), "\n".join(told), "normal"))
+            y += 0.8 + 1.3 * len(told)
         heights.append(y := y + 1)
     placed = drawn.with_columns(pl.Series("y", heights))
-    with canvas(figsize=(5.4, 0.125 * y + 1.2)) as (fig, ax):
+    with canvas(figsize=(4.9, 0.125 * y + 1.2)) as (fig, ax):
         ax.axvline(0, color="black", lw=0.8, zorder=1)
         for i, name in enumerate(marks):
             part = placed.filter(mark=name)

@@ -336,7 +336,7 @@ def test_the_matrix_is_as_far_from_its_middle_for_a_loss_as_for_a_gain_and_bold_
     fig, drawn = retrieval_figures.matrix(MATRIX)
     assert drawn.columns == ["arm", "task", "difference", "low", "high"] and len(drawn) == 4
     weights = {text.get_text(): text.get_weight() for text in fig.axes[0].texts}
-    assert weights["+0.060"] == "bold" and weights["-0.100"] == "normal" and "-0.20 to +0.01" in weights
+    assert weights["+0.060"] == "bold" and weights["-0.100"] == "normal" and "-0.20, +0.01" in weights
     colours = [mpl.colors.to_hex(patch.get_facecolor()) for patch in fig.axes[0].patches]
     ends = mpl.colormaps["PuOr"]
     assert colours == [mpl.colors.to_hex(ends(x)) for x in (0.8, 0.0, 0.8, 0.8)]

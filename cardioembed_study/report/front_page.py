@@ -91,9 +91,9 @@ def verdict_bars(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, pl.DataFram
     """
     drawn = pl.DataFrame(list(rows)).filter(pl.col("claims") > 0)
     papers, classes = (drawn[name].unique(maintain_order=True).to_list() for name in ("paper", "class"))
-    ends = dict.fromkeys(papers, 0)
+    ends, free = dict.fromkeys(papers, 0), dict.fromkeys(papers, 0.0)
     widest = drawn.group_by("paper").agg(pl.col("claims").sum())["claims"].max()
-    with show.canvas(figsize=(5.4, 0.6 * len(papers) + 0.19 * len(classes) + 0.9)) as (fig, ax):
+    with show.canvas(figsize=(4.9, 0.6 * len(papers) + 0.18 * len(classes) + 0.8)) as (fig, ax):
         for i, name in enumerate(classes):
             colour = show.mark(i)["color"]
             total = drawn.filter(pl.col("class") == name)["claims"].sum()
@@ -101,7 +101,10 @@ def verdict_bars(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, pl.DataFram
             for paper, claims in drawn.filter(pl.col("class") == name).select("paper", "claims").rows():
                 y, middle = papers.index(paper), ends[paper] + claims / 2
                 ax.barh(y, claims, left=ends[paper], height=0.45, color=colour, edgecolor="white", lw=0.6)
-                narrow = claims < 0.045 * widest
+                narrow = claims < 0.06 * widest  # then n stands below, beside the one before
+                if narrow:
+                    middle = max(middle, free[paper])
+                    free[paper] = middle + widest * 0.02 * (len(str(claims)) + 0.7)
                 ink = "black" if narrow or sum(colour) > 1.3 else "white"
                 ax.text(middle, y + 0.34 * narrow, claims, ha="center", va="center", fontsize=8, color=ink)
                 ends[paper] += claims
@@ -110,7 +113,7 @@ def verdict_bars(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, pl.DataFram
         ax.set(ylim=(len(papers) - 0.4, -0.6), xlim=(0, widest), yticks=[], xlabel="published numbers")
         ax.spines["left"].set_visible(False)
         ax.grid(visible=False)
-        fig.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        fig.legend(loc="outside lower left", frameon=False, fontsize=9)
     return fig, drawn
 
 
@@ -224,6 +227,6 @@ def _title(results: Mapping[str, Mapping], base: str, task: str) -> str:
     others = (record["counts"].get(task) for record in results["forgetting"].values())
     counts = asked or next(filter(None, others), {})
     documents = f" from {asked['documents']:,} documents" if asked and "documents" in asked else ""
-    name = tables.TASKS.get(task, task)
+    name = tables.TASKS.get(task, task).partition(" (")[0]
     n = counts.get("queries", counts.get("pairs", 0))
     return f"{name[0].upper()}{name[1:]}, {SCORES.get(task, 'MRR')}, n = {n:,}{documents}"

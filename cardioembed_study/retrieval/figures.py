@@ -204,7 +204,7 @@ def matrix(record: Mapping | None) -> tuple[Figure, pl.DataFrame]:
     arms, tasks = (drawn[name].unique(maintain_order=True).to_list() for name in ("arm", "task"))
     ends = max(drawn["difference"].abs().max(), 1e-6)
     colours, scale = mpl.colormaps["PuOr"], mpl.colors.Normalize(-ends, ends)
-    with show.canvas(figsize=(0.98 * len(tasks) + 0.2, 0.72 * len(arms) + 1.2)) as (fig, ax):
+    with show.canvas(figsize=(max(0.85 * len(tasks), 4.5) + 0.2, 0.72 * len(arms) + 1.2)) as (fig, ax):
         for arm, task, value, low, high in drawn.rows():
             x, y = tasks.index(task), arms.index(arm)
             colour = colours(scale(value))
@@ -213,7 +213,7 @@ def matrix(record: Mapping | None) -> tuple[Figure, pl.DataFrame]:
             style = {"ha": "center", "va": "center", "color": ink}
             weight = "bold" if low > 0 or high < 0 else "normal"
             ax.text(x + 0.5, y + 0.53, f"{value:+.3f}", weight=weight, **style)
-            ax.text(x + 0.5, y + 0.79, show.interval(low, high, "+.2f"), fontsize=7.5, **style)
+            ax.text(x + 0.5, y + 0.79, f"{low:+.2f}, {high:+.2f}", fontsize=8, **style)
         for y, arm in enumerate(arms):
             ax.text(0, y + 0.18, f"trained on {arm}", va="center", fontsize=9)
         names = [_in_lines(task, record["counts"][task]["queries"]) for task in tasks]
