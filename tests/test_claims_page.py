@@ -253,6 +253,13 @@ def test_a_property_shows_its_outcome_what_it_rests_on_and_its_rule(toy):
     assert rows[0].xpath("string(td[6]//summary)") == "2 claims"
 
 
+def test_a_count_that_is_hidden_is_shown_as_it_is():
+    few = evidence.Measured(0.1, None, None, 1, "<11", "queries", "<11", "patients")
+    assert (
+        claims_page.measured(outcome("few", few)) == "+0.100 MRR (no interval; n = <11 queries, <11 patients; 1 seed)"
+    )
+
+
 def test_numbers_for_the_text_are_the_counts(toy):
     _, given, checked = toy
     found = claims_page.numbers(given, checked)

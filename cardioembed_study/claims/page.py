@@ -148,9 +148,10 @@ def measured(outcome: Outcome) -> str:
     if m is None:
         return ""
     interval = f"95 % {m.low:+.3f} to {m.high:+.3f}; " if m.low is not None else "no interval; "
+    n = f"{m.n:,}" if isinstance(m.n, int) else m.n  # of restricted notes a few are "<11"
     groups = f", {m.groups} {m.grouped}" if m.groups is not None else ""
     seeds = f"{m.seeds} seed{'s' * (m.seeds != 1)}"
-    return f"{m.difference:+.3f} {unit} ({interval}n = {m.n:,} {m.of}{groups}; {seeds}): {m.said}".removesuffix(": ")
+    return f"{m.difference:+.3f} {unit} ({interval}n = {n} {m.of}{groups}; {seeds}): {m.said}".removesuffix(": ")
 
 
 def rule(p: Property) -> str:
