@@ -91,8 +91,10 @@ def test_what_follows_from_a_definition_holds_whatever_the_seeds(rules):
 
 
 def test_contrasts_of_the_experiment_are_read_from_the_record_of_domains(known, rules):
-    found = {"difference": 0.03, "low": 0.01, "high": 0.05, "documents": 60, "queries": 517, "seeds": 3}
+    found = {"difference": 0.03, "low": 0.01, "high": 0.05, "documents": 60, "queries": 517}
+    members = {"base": ["b"], "without": ["w1", "w2", "w3"], "fold1": ["f1", "f2", "f3", "f4"]}
     folds = record({"contrasts": {"specialty": found, "format": found | {"low": -0.01, "high": 0.01}}})
+    folds["params"] = {"members": members}
     judged = verdicts.judge(known, {"domain": {"folds": folds}})
     outcomes = {one.property.id: one for one in judged.outcomes}
     names = ("specialty_helps", "format_helps", "format_more_than_specialty", "specialty_interaction")

@@ -16,6 +16,7 @@ from typing import Any
 
 Results = Mapping[str, Mapping[str, Mapping[str, Any]]]  # measurement, model, record; as ``records.load`` gives them
 RETRIEVAL, BENCHMARKS, TRAINING, NOTES = "executed/03_retrieval", "executed/04_mteb", "executed/06_report", "notes"
+DOMAIN = "specialty"  # the page of the experiment on specialty and format
 HEADLINE = "definition_cardiology"  # the task of 03 that stands for the paper's retrieval of paraphrases
 OF_CORPUS = "CorpusDefinitions"  # the task of 04 that is no benchmark of others
 RECALL = ("recall_at_10", "recall_at_10_low", "recall_at_10_high")
@@ -48,12 +49,14 @@ def metrics(results: Results, measurement: str, model: str) -> Mapping[str, Any]
 
 
 def contrast(results: Results, model: str, name: str) -> Measured | None:
-    """Return a contrast of the experiment on specialty and format."""
+    """Return a contrast of the experiment on specialty and format; its seeds are those of the arm that has fewest."""
     found = ((metrics(results, "domain", model) or {}).get("contrasts") or {}).get(name)
     if not found:
         return None
-    counted = found.get("seeds", 0), found.get("queries"), "definitions", found.get("documents")
-    return Measured(found["difference"], found["low"], found["high"], *counted)
+    members = results["domain"][model]["params"]["members"]
+    seeds = min(len(runs) for arm, runs in members.items() if arm != "base")
+    counted = seeds, found["queries"], "definitions", found["documents"]
+    return Measured(found["difference"], found["low"], found["high"], *counted, page=DOMAIN)
 
 
 def in_domain_gain(results: Results) -> Measured | None:
