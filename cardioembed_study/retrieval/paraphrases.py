@@ -29,26 +29,27 @@ often = frequently; primarily = mainly; mainly = chiefly; rapidly = quickly; qui
 additional = further; because of = owing to; (?<!is )(?<!are )(?<!was )because = since; due to = because of
 although = though; whereas = while; therefore = thus; thus, = therefore,; upon = on; via = by way of
 for example, = for instance,; in addition, = moreover,; additionally, = moreover,; in contrast, = by contrast,
-as a result, = consequently,; as a result of = owing to; however, = nevertheless,; as well as(?! \w+ing) = and also
-along with = together with; in order to = to; during = in the course of
-(?<!as )(?<!so )(?<!how )(?<!too )many(?! of) = numerous; (?<!the )(?<!these )several(?! of) = a number of
-various = different; health care provider = clinician; health care providers = clinicians; each other = one another
-people = persons; (?<!ways )(?<!way )in which = where; (?<!the )(?<!no )(?<!a )(?<!ir )need to = have to; varies = differs
+as a result, = consequently,; as a result of = owing to; however, = nevertheless,
+as well as(?! \w+ing)(?! they)(?! it)(?! you) = and also; along with = together with; in order to = to
+during = in the course of; (?<!as )(?<!so )(?<!how )(?<!too )many(?! of) = numerous
+(?<!the )(?<!these )several(?! of) = a number of; various = different; health care provider = clinician
+health care providers = clinicians; each other = one another; people = persons; (?<!ways )(?<!way )in which = where
+(?<!the )(?<!no )(?<!a )(?<!ir )need to = have to; varies = differs
 used to(?= (?:treat|prevent|manage|describe|measure|assess|reduce|identify|diagnose|control)) = employed to
-specific(?! gravity) = particular; throughout = all through; regarding = concerning; depending on = according to
-essential = vital; crucial = vital; necessary = needed; beneficial = helpful; harmful = damaging
-(?<!male )individuals = people; physician = doctor; physicians = doctors; client = patient; clients = patients
-medication = medicine; medications = medicines
-(?<!fair )(?<!equal )(?<!same )(?<!water )treatment(?! plant| med| plan) = therapy; side effects = adverse effects
-adverse effects = side effects; heart attack = myocardial infarction; myocardial infarction = heart attack
+(?<!less )(?<!more )specific(?! gravity) = particular; throughout(?! is) = all through; regarding = concerning
+depending on = according to; essential = vital; crucial = vital; necessary = needed; beneficial = helpful
+harmful = damaging; (?<!male )individuals = people; physician = doctor; physicians = doctors; client = patient
+clients = patients; medication = medicine; medications = medicines
+(?<!fair )(?<!equal )(?<!same )(?<!water )treatment(?! plant| med| plan) = therapy; side effects(?! on) = adverse effects
+adverse effects(?! on) = side effects; heart attack = myocardial infarction; myocardial infarction = heart attack
 heart failure = cardiac failure; blood sugar = blood glucose; shortness of breath = dyspnea; platelets = thrombocytes
 kidney(?={_ORGANS}) = renal; renal(?={_ORGANS}) = kidney; liver(?={_ORGANS}) = hepatic; hepatic(?={_ORGANS}) = liver
 red blood cell = erythrocyte; red blood cells = erythrocytes; white blood cell = leukocyte; white blood cells = leukocytes
-neuron = nerve cell; neurons = nerve cells; region = area; regions = areas; type of = kind of; types of = kinds of
-amount of = quantity of; amounts of = quantities of; variety of = range of; portion of = part of; ability to = capacity to
-is able to = can; are able to = can; assessment = evaluation; assess = evaluate; role in = part in; located = situated
-results in = leads to; result in = lead to; resulting in = leading to; leads to = results in; lead to = result in
-leading to = resulting in; is caused by = results from; are caused by = result from; caused by = due to
+neuron = nerve cell; neurons = nerve cells; (?<!constant )(?<!variable )region = area; regions = areas; type of = kind of
+types of = kinds of; amount of = quantity of; amounts of = quantities of; variety of = range of; portion of = part of
+ability to = capacity to; is able to = can; are able to = can; assessment = evaluation; assess = evaluate; role in = part in
+located = situated; results in = leads to; result in = lead to; resulting in = leading to; leads to = results in
+lead to = result in; leading to = resulting in; is caused by = results from; are caused by = result from; caused by = due to
 associated with = linked to; consists of = is made up of; (?<!may )(?<!can )(?<!to )consist of = are made up of
 is composed of = consists of; are composed of = consist of; is made up of = consists of; is found in = occurs in
 is called = is known as; are called = are known as; called(?! up| on| for| in| to| by) = termed; is known as = is called
@@ -66,7 +67,7 @@ are based on = rest on; (?<!be )(?<!been )(?<!was )(?<!were )based on = on the b
 """
 _ENTRIES = [entry.split(" = ") for line in _TABLE.strip().splitlines() for entry in line.split("; ")]
 _SYNONYMS = sorted(  # the wording without its conditions, the longest first; what to look for; what to write
-    ((re.sub(r"\(\?.*?\)+\??", "", old), re.compile(rf"(?<!\w){old}(?!\w)"), new) for old, new in _ENTRIES),
+    ((re.sub(r"\(\?.*?\)+\??", "", old), re.compile(rf"(?<![\w-]){old}(?!\w)"), new) for old, new in _ENTRIES),
     key=lambda entry: -len(entry[0]),
 )
 _MARK = 0xE000  # private characters of Unicode stand for what is replaced, so that no rule changes another's words
