@@ -85,6 +85,20 @@ def test_a_clause_whose_subject_is_a_pronoun_stays_where_it_is():
     assert paraphrases.paraphrase(sentence).startswith("Since a number of patients need medicine, they ought to")
 
 
+@pytest.mark.parametrize(
+    "old, kept",
+    [
+        ("This is because several clients often obtain additional medications.", "This is because "),
+        ("Many clients often call the physician should they require treatment.", "should they need"),
+        ("Several clients obtain medications as well as keeping additional records.", "as well as keeping"),
+        ("Several clients often require an additional test of specific gravity.", "specific gravity"),
+        ("The physician often provides several individuals with additional medications.", "provides"),
+    ],
+)
+def test_a_word_in_another_use_stays(old, kept):
+    assert kept in paraphrases.paraphrase(old)
+
+
 def passages():
     """Forty sentences of four documents; every second cannot be paraphrased."""
     rows = []
@@ -117,6 +131,13 @@ def test_the_own_paraphrase_of_every_query_is_in_the_pool_once():
 def test_the_pool_stops_at_its_size_but_never_without_an_answer():
     assert len(paraphrases.task(passages(), [], size=15).passages) == 15
     assert len(paraphrases.task(passages(), [], size=4).passages) == 10
+
+
+def test_each_kind_can_be_asked_alone_in_the_same_pool():
+    both, *alone = (paraphrases.task(passages(), probe.load()[:3], only=only) for only in (None, "hand", "rule"))
+    assert [task.name for task in (both, *alone)] == ["paraphrase", "paraphrase_hand", "paraphrase_rule"]
+    assert [task.queries for task in alone] == [both.queries[:3], both.queries[3:]]
+    assert all(set(task.passages) == set(both.passages) for task in alone)
 
 
 def test_queries_are_at_most_the_stated_number(monkeypatch):

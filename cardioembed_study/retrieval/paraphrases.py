@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import polars as pl
 
@@ -25,41 +26,48 @@ _ORGANS = " (?:function|disease|failure|injury|damage)"
 _TABLE = rf"""
 approximately = about; about(?= \d) = approximately; usually = generally; typically = usually; commonly = frequently
 often = frequently; primarily = mainly; mainly = chiefly; rapidly = quickly; quickly = rapidly; entire = whole
-additional = further; because of = owing to; because = since; due to = because of; although = though; whereas = while
-therefore = thus; thus, = therefore,; upon = on; via = by way of; for example, = for instance,; in addition, = moreover,
-additionally, = moreover,; in contrast, = by contrast,; as a result, = consequently,; as a result of = owing to
-however, = nevertheless,; as well as = and also; along with = together with; in order to = to; during = in the course of
-(?<!as )(?<!so )(?<!how )(?<!too )many(?! of) = numerous; (?<!the )(?<!these )several(?! of) = a number of
-various = different; specific = particular; throughout = all through; regarding = concerning; depending on = according to
-essential = vital; crucial = vital; necessary = needed; beneficial = helpful; harmful = damaging
-(?<!male )individuals = people; physician = doctor; physicians = doctors; client = patient; clients = patients
-medication = medicine; medications = medicines; treatment = therapy; side effects = adverse effects
-adverse effects = side effects; heart attack = myocardial infarction; myocardial infarction = heart attack
+additional = further; because of = owing to; (?<!is )(?<!are )(?<!was )because = since; due to = because of
+although = though; whereas = while; therefore = thus; thus, = therefore,; upon = on; via = by way of
+for example, = for instance,; in addition, = moreover,; additionally, = moreover,; in contrast, = by contrast,
+as a result, = consequently,; as a result of = owing to; however, = nevertheless,
+as well as(?! \w+ing)(?! they)(?! it)(?! you) = and also; along with = together with; in order to = to
+during = in the course of; (?<!as )(?<!so )(?<!how )(?<!too )many(?! of) = numerous
+(?<!the )(?<!these )several(?! of) = a number of; various = different; health care provider = clinician
+health care providers = clinicians; each other = one another; people = persons; (?<!ways )(?<!way )in which = where
+(?<!the )(?<!no )(?<!a )(?<!ir )need to = have to; varies = differs
+used to(?= (?:treat|prevent|manage|describe|measure|assess|reduce|identify|diagnose|control)) = employed to
+(?<!less )(?<!more )specific(?! gravity) = particular; throughout(?! is) = all through; regarding = concerning
+depending on = according to; essential = vital; crucial = vital; necessary = needed; beneficial = helpful
+harmful = damaging; (?<!male )individuals = people; physician = doctor; physicians = doctors; client = patient
+clients = patients; medication = medicine; medications = medicines
+(?<!fair )(?<!equal )(?<!same )(?<!water )treatment(?! plant| med| plan) = therapy; side effects(?! on) = adverse effects
+adverse effects(?! on) = side effects; heart attack = myocardial infarction; myocardial infarction = heart attack
 heart failure = cardiac failure; blood sugar = blood glucose; shortness of breath = dyspnea; platelets = thrombocytes
 kidney(?={_ORGANS}) = renal; renal(?={_ORGANS}) = kidney; liver(?={_ORGANS}) = hepatic; hepatic(?={_ORGANS}) = liver
 red blood cell = erythrocyte; red blood cells = erythrocytes; white blood cell = leukocyte; white blood cells = leukocytes
-neuron = nerve cell; neurons = nerve cells; region = area; regions = areas; type of = kind of; types of = kinds of
-amount of = quantity of; amounts of = quantities of; variety of = range of; portion of = part of; ability to = capacity to
-is able to = can; are able to = can; assessment = evaluation; assess = evaluate; role in = part in; located = situated
-results in = leads to; result in = lead to; resulting in = leading to; leads to = results in; lead to = result in
-leading to = resulting in; is caused by = results from; are caused by = result from; caused by = due to
+neuron = nerve cell; neurons = nerve cells; (?<!constant )(?<!variable )region = area; regions = areas; type of = kind of
+types of = kinds of; amount of = quantity of; amounts of = quantities of; variety of = range of; portion of = part of
+ability to = capacity to; is able to = can; are able to = can; assessment = evaluation; assess = evaluate; role in = part in
+located = situated; results in = leads to; result in = lead to; resulting in = leading to; leads to = results in
+lead to = result in; leading to = resulting in; is caused by = results from; are caused by = result from; caused by = due to
 associated with = linked to; consists of = is made up of; (?<!may )(?<!can )(?<!to )consist of = are made up of
 is composed of = consists of; are composed of = consist of; is made up of = consists of; is found in = occurs in
-is called = is known as; are called = are known as; called = termed; is known as = is called; are known as = are called
-known as = called; is referred to as = is called; are referred to as = are called; refers to = means
-is responsible for = is in charge of; are responsible for = are in charge of; helps to = serves to; is used to = serves to
-are used to = serve to; be used to = serve to; used in = employed in; used for = employed for; provides = gives
-provide = give; requires = needs; require = need; occurs = happens; occur = happen; occurred = happened; begins = starts
-begin = start; allows(?: for)? = permits; allow(?: for)? = permit; allowing(?: for)? = permitting; enables = allows
-ensure that = make sure that; assist = help; maintains = sustains; maintain = sustain; promotes = fosters; promote = foster
-regulates = controls; regulate = control; administered = given; administer = give; contributes to = adds to
-contribute to = add to; protects = shields; protect = shield; secretes = releases; secrete = release; secreted = released
-absorbed = taken up; recommended = advised; recommend = advise; should(?! not)(?! also) = ought to; is based on = rests on
+is called = is known as; are called = are known as; called(?! up| on| for| in| to| by) = termed; is known as = is called
+are known as = are called; known as = called; is referred to as = is called; are referred to as = are called
+refers to = means; is responsible for = is in charge of; are responsible for = are in charge of; helps to = serves to
+is used to = serves to; are used to = serve to; be used to = serve to; used in = employed in; used for = employed for
+provides(?! for)(?!.* with ) = gives; provide(?! for)(?!.* with ) = give; requires = needs; require = need; occurs = happens
+occur = happen; occurred = happened; begins = starts; begin = start; allows(?: for)? = permits; allow(?: for)? = permit
+allowing(?: for)? = permitting; enables = allows; ensure that = make sure that; assist = help; maintains = sustains
+maintain = sustain; promotes = fosters; promote = foster; regulates = controls; regulate = control; administered = given
+administer = give; contributes to = adds to; contribute to = add to; protects = shields; protect = shield
+secretes = releases; secrete = release; secreted = released; absorbed = taken up; recommended = advised; recommend = advise
+should(?! not| also| always| they| it | he | she | you| the | a | any | this| there) = ought to; is based on = rests on
 are based on = rest on; (?<!be )(?<!been )(?<!was )(?<!were )based on = on the basis of
 """
 _ENTRIES = [entry.split(" = ") for line in _TABLE.strip().splitlines() for entry in line.split("; ")]
 _SYNONYMS = sorted(  # the wording without its conditions, the longest first; what to look for; what to write
-    ((re.sub(r"\(\?.*?\)+\??", "", old), re.compile(rf"(?<!\w){old}(?!\w)"), new) for old, new in _ENTRIES),
+    ((re.sub(r"\(\?.*?\)+\??", "", old), re.compile(rf"(?<![\w-]){old}(?!\w)"), new) for old, new in _ENTRIES),
     key=lambda entry: -len(entry[0]),
 )
 _MARK = 0xE000  # private characters of Unicode stand for what is replaced, so that no rule changes another's words
@@ -69,7 +77,7 @@ _LEADING = re.compile(rf"({_LEADS}) ({_PART}), (?!then )({_PART})\.")
 _TRAILING = re.compile(rf"((?:The|An?|Some|Most|Many|Each|Both) {_PART}?) (because|when|if|although|until) ({_PART})\.")
 _NAMED = re.compile(rf"((?:The|Each|An?) {_PART}?) (?:is|are) (?:called|known as|termed) (?:an? )?({_PART})\.")
 _SET_PHRASE = re.compile(
-    r"addition|fact|general|contrast|turn|particular|short|other words|the other hand|first|last|least"
+    r"so|addition|fact|general|contrast|turn|particular|short|other words|the other hand|first|last|least"
 )
 _BOUND = re.compile(  # to what stands before it, so that a part of a sentence with it cannot be moved
     r"\b(?:its?|itself|the[yms]e?|their|this|those|such|s?he|his|her|your?|ones?|that|which|who|whose|when|where|whether|how"
@@ -116,13 +124,19 @@ def faithful(sentence: str, paraphrase: str) -> bool:
 
 
 def task(
-    passages: pl.DataFrame, items: Sequence[probe.Item], size: int = POOL, seed: int = 17, split: str = "test"
+    passages: pl.DataFrame,
+    items: Sequence[probe.Item],
+    size: int = POOL,
+    seed: int = 17,
+    split: str = "test",
+    only: Literal["hand", "rule"] | None = None,
 ) -> pools.Task:
     """Return the task ``paraphrase``: a sentence asks for its paraphrase among those of many.
 
     Asked are the minimal pairs' anchors, in their order, then sentences of the split that have a paraphrase, cardiology
     first, up to ``N_ASKED`` in all. The pool is their paraphrases, then those of other sentences, of the split first and
-    again cardiology first. The order of rows changes nothing.
+    again cardiology first. The order of rows changes nothing. A score of both kinds together is above all their mixture, so
+    each can be asked ``only``, in the same pool: ``paraphrase_hand``, ``paraphrase_rule``.
 
     Args:
         passages: one row a passage, with ``split`` (``passages.SCHEMA``).
@@ -130,6 +144,7 @@ def task(
         size: candidates at most; fewer where the texts give fewer.
         seed: of the draw.
         split: whose documents are asked.
+        only: ask only the minimal pairs (``hand``) or only sentences of books (``rule``).
 
     Raises:
         ValueError: if there is nothing to ask.
@@ -140,9 +155,10 @@ def task(
     by_hand = [(item.anchor, item.paraphrase, item.id, None) for item in items][:N_ASKED]
     by_rule = [(row["text"], made, row["document"], row["split"]) for row in order if (made := paraphrase(row["text"]))]
     hand, rule = (pl.DataFrame(pairs, schema=columns, orient="row") for pairs in (by_hand, by_rule))
-    asked = pl.concat([hand, rule.filter(split=split).head(N_ASKED - len(hand))])
-    pool = pl.concat([asked, rule]).unique("positive", keep="first", maintain_order=True).head(size)
-    return pools.from_pairs("paraphrase", asked, pool)
+    asked = {"hand": hand, "rule": rule.filter(split=split).head(N_ASKED - len(hand))}
+    both = pl.concat(asked.values())
+    pool = pl.concat([both, rule]).unique("positive", keep="first", maintain_order=True).head(size)
+    return pools.from_pairs(f"paraphrase_{only}" if only else "paraphrase", asked[only] if only else both, pool)
 
 
 def _place(row: dict, split: str, seed: int) -> tuple[bool, bool, bytes]:
