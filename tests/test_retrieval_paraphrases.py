@@ -120,48 +120,39 @@ def passages():
 
 def test_the_own_paraphrase_of_every_query_is_in_the_pool_once():
     items = probe.load()[:3]
-    task = paraphrases.task(passages(), items)
-    assert (len(task.queries), len(task.passages), len(set(task.passages))) == (3 + 10, 3 + 20, 3 + 20)
-    right = [task.passages[column] for column in task.gold]
-    assert right == [i.paraphrase for i in items] + [paraphrases.paraphrase(text) for text in task.queries[3:]]
-    assert task.clusters == [i.id for i in items] + ["b"] * 5 + ["a"] * 5  # cardiology first
-    assert task.own.tolist() == [-1] * 13
+    hand, rule = paraphrases.tasks(passages(), items).values()
+    assert (hand.name, rule.name) == ("paraphrase_hand", "paraphrase_rule") and hand.passages == rule.passages
+    assert (len(hand.queries), len(rule.queries)) == (3, 10) and len(hand.passages) == len(set(hand.passages)) == 3 + 20
+    assert [hand.passages[column] for column in hand.gold] == [i.paraphrase for i in items]
+    assert [rule.passages[column] for column in rule.gold] == [paraphrases.paraphrase(text) for text in rule.queries]
+    assert hand.clusters == [i.id for i in items] and rule.clusters == ["b"] * 5 + ["a"] * 5  # cardiology first
+    assert hand.own.tolist() + rule.own.tolist() == [-1] * 13
 
 
 def test_the_pool_stops_at_its_size_but_never_without_an_answer():
-    assert len(paraphrases.task(passages(), [], size=15).passages) == 15
-    assert len(paraphrases.task(passages(), [], size=4).passages) == 10
-
-
-def test_each_kind_can_be_asked_alone_in_the_same_pool():
-    both, *alone = (paraphrases.task(passages(), probe.load()[:3], only=only) for only in (None, "hand", "rule"))
-    assert [task.name for task in (both, *alone)] == ["paraphrase", "paraphrase_hand", "paraphrase_rule"]
-    assert [task.queries for task in alone] == [both.queries[:3], both.queries[3:]]
-    assert all(set(task.passages) == set(both.passages) for task in alone)
+    for size, wanted in ((15, 15), (4, 10)):
+        assert len(paraphrases.tasks(passages(), [], size=size)["paraphrase_rule"].passages) == wanted
 
 
 def test_queries_are_at_most_the_stated_number(monkeypatch):
     monkeypatch.setattr(paraphrases, "N_ASKED", 7)
-    task = paraphrases.task(passages(), probe.load()[:3])
-    assert task.clusters[3:] == ["b"] * 4 and len(task.queries) == 7
+    found = paraphrases.tasks(passages(), probe.load()[:3])
+    assert found["paraphrase_rule"].clusters == ["b"] * 4 and len(found["paraphrase_hand"].queries) == 3
 
 
 def test_the_order_of_rows_changes_nothing_and_the_seed_does():
-    one, other = (
-        paraphrases.task(passages(), []),
-        paraphrases.task(passages().sample(fraction=1, shuffle=True, seed=3), []),
-    )
+    shuffled = passages().sample(fraction=1, shuffle=True, seed=3)
+    one, other = (paraphrases.tasks(frame, [])["paraphrase_rule"] for frame in (passages(), shuffled))
     assert (one.queries, one.passages, one.gold.tolist()) == (other.queries, other.passages, other.gold.tolist())
-    assert paraphrases.task(passages(), [], seed=18).queries != one.queries
+    assert paraphrases.tasks(passages(), [], seed=18)["paraphrase_rule"].queries != one.queries
 
 
 def test_a_query_that_is_in_the_pool_is_told_to_be_its_own():
     asked = "Several individuals require additional treatment and many medications in ward 1."
     item = probe.Item(id="number-1", category="number", anchor="Ward 2.", paraphrase=asked, contradiction="Ward 3.")
-    task = paraphrases.task(passages(), [item])
+    task = paraphrases.tasks(passages(), [item])["paraphrase_rule"]
     assert task.passages[task.own[task.queries.index(asked)]] == asked
 
 
-def test_texts_without_a_paraphrase_are_refused_by_name():
-    with pytest.raises(ValueError, match="task paraphrase: no pair to ask"):
-        paraphrases.task(passages().filter(split="train"), [])
+def test_a_kind_without_a_paraphrase_is_no_task():
+    assert paraphrases.tasks(passages().filter(split="train"), []) == {}

@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 
 import polars as pl
 
@@ -123,31 +122,21 @@ def faithful(sentence: str, paraphrase: str) -> bool:
     return a == b and shingles.same_meaning(shingles.words(sentence), shingles.words(paraphrase))
 
 
-def task(
-    passages: pl.DataFrame,
-    items: Sequence[probe.Item],
-    size: int = POOL,
-    seed: int = 17,
-    split: str = "test",
-    only: Literal["hand", "rule"] | None = None,
-) -> pools.Task:
-    """Return the task ``paraphrase``: a sentence asks for its paraphrase among those of many.
+def tasks(
+    passages: pl.DataFrame, items: Sequence[probe.Item], size: int = POOL, seed: int = 17, split: str = "test"
+) -> dict[str, pools.Task]:
+    """Return the tasks ``paraphrase_hand`` and ``paraphrase_rule``: a sentence asks for its paraphrase among those of many.
 
-    Asked are the minimal pairs' anchors, in their order, then sentences of the split that have a paraphrase, cardiology
-    first, up to ``N_ASKED`` in all. The pool is their paraphrases, then those of other sentences, of the split first and
-    again cardiology first. The order of rows changes nothing. A score of both kinds together is above all their mixture, so
-    each can be asked ``only``, in the same pool: ``paraphrase_hand``, ``paraphrase_rule``.
+    Asked are the minimal pairs' anchors, and sentences of the split that have a paraphrase, cardiology first, up to
+    ``N_ASKED`` of both. One pool serves both: their paraphrases, then those of other sentences, of the split first and again
+    cardiology first. The order of rows changes nothing.
 
     Args:
         passages: one row a passage, with ``split`` (``passages.SCHEMA``).
         items: minimal pairs; each is a cluster of its own, a sentence's is its document.
         size: candidates at most; fewer where the texts give fewer.
         seed: of the draw.
-        split: whose documents are asked.
-        only: ask only the minimal pairs (``hand``) or only sentences of books (``rule``).
-
-    Raises:
-        ValueError: if there is nothing to ask.
+        split: whose documents are asked; without a sentence that has a paraphrase there is no task of that kind.
     """
     rows = passages.filter(kind="sentence").sort("text", "source", "document").iter_rows(named=True)
     order = sorted({row["text"]: row for row in rows}.values(), key=lambda row: _place(row, split, seed))
@@ -155,10 +144,9 @@ def task(
     by_hand = [(item.anchor, item.paraphrase, item.id, None) for item in items][:N_ASKED]
     by_rule = [(row["text"], made, row["document"], row["split"]) for row in order if (made := paraphrase(row["text"]))]
     hand, rule = (pl.DataFrame(pairs, schema=columns, orient="row") for pairs in (by_hand, by_rule))
-    asked = {"hand": hand, "rule": rule.filter(split=split).head(N_ASKED - len(hand))}
-    both = pl.concat(asked.values())
-    pool = pl.concat([both, rule]).unique("positive", keep="first", maintain_order=True).head(size)
-    return pools.from_pairs(f"paraphrase_{only}" if only else "paraphrase", asked[only] if only else both, pool)
+    asked = {"paraphrase_hand": hand, "paraphrase_rule": rule.filter(split=split).head(N_ASKED - len(hand))}
+    pool = pl.concat([*asked.values(), rule]).unique("positive", keep="first", maintain_order=True).head(size)
+    return {name: pools.from_pairs(name, part, pool) for name, part in asked.items() if len(part)}
 
 
 def _place(row: dict, split: str, seed: int) -> tuple[bool, bool, bytes]:

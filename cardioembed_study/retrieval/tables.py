@@ -19,7 +19,8 @@ TASKS = {
     "heading_other": "held-out headings, other chapters",
     "medquad_cardiology": "MedQuAD questions, cardiology",
     "medquad_other": "MedQuAD questions, other subjects",
-    "paraphrase": "a sentence's paraphrase",
+    "paraphrase_hand": "paraphrases by hand (minimal pairs)",
+    "paraphrase_rule": "paraphrases by rule (held-out sentences)",
     "question_heldout": "held-out textbook questions",
     "medquad_questions": "MedQuAD cardiology questions (unseen domain)",
 }
