@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 from mteb.abstasks import AbsTask, AbsTaskRetrieval
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from cardioembed_lib import metrics, models, statistics
-from cardioembed_study.forgetting import mteb_models, mteb_tasks, target
+from cardioembed_study.forgetting import mteb_models, mteb_tasks
 from cardioembed_study.forgetting.mteb_models import Outcome
 from cardioembed_study.retrieval import evaluation, pools
 
@@ -219,51 +217,3 @@ def curve(
         for name, outcome in outcomes.items():
             found[name].append(outcome.scores["main_score"])
     return found
-
-
-def curves(
-    base: models.ModelSpec,
-    adapters: Mapping[str, Path],
-    pairs: pl.DataFrame,
-    tasks: Sequence[str],
-    cache: Path,
-    seed: int,
-) -> tuple[dict[str, dict[str, list[float]]], dict[str, Any]]:
-    """Return the curve of each of some adapters, by run, and what the development sets count; nothing without adapters.
-
-    Args:
-        base: which model they were trained on.
-        adapters: run to the folder of its adapter.
-        pairs: definitions of the corpus, of which the dev documents' are asked.
-        tasks: whose development parts are asked (``development``).
-        cache: of embeddings.
-        seed: of the parts.
-    """
-    if not adapters:
-        return {}, {}
-    own = pairs.filter(split="dev")
-    dev, parts = pools.from_pairs("dev", own, own), development(tasks, seed)
-    sizes = {"corpus_dev_mrr": {"queries": len(dev.queries)}} | {n: mteb_tasks.counts(t) for n, t in parts.items()}
-    return {run: curve(base, adapter, dev, parts, cache) for run, adapter in adapters.items()}, sizes
-
-
-def choice(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
-    """Return run and share of its adapter that are best on the development definitions and keep the other development tasks.
-
-    A task is kept if its score lies at most ``target.MARGIN`` below the base's (share 0).
-
-    Args:
-        curves: run to its ``curve``.
-
-    Returns:
-        ``run``, ``weight``, ``corpus_dev_mrr``, ``worst_loss`` (base less this, of the task that lost most); nothing of no run.
-    """
-    found = []
-    for run, points in curves.items():
-        others = [values for key, values in points.items() if key not in ("weight", "corpus_dev_mrr")]
-        for i, weight in enumerate(points["weight"]):
-            loss = max((values[points["weight"].index(0.0)] - values[i] for values in others), default=0.0)
-            if loss <= target.MARGIN:
-                score = points["corpus_dev_mrr"][i]
-                found.append({"run": run, "weight": weight, "corpus_dev_mrr": score, "worst_loss": loss})
-    return max(found, key=lambda one: one["corpus_dev_mrr"], default={})
