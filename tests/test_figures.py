@@ -327,6 +327,12 @@ def test_the_bars_of_verdicts_write_every_count_and_the_total_of_each_paper_and_
     fig, drawn = front_page.verdict_bars(CLASSES)
     texts = drawn_texts(fig)
     assert {"40", "2", "10", "30", "A: 42", "B: 40", "agrees, 40", "not tested, 12", "closed data, 30"} <= set(texts)
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == [
+        "agrees, 40",
+        "not tested, 12",
+        "closed data, 30",
+    ]  # the order given, of the first paper's zeros too
     assert len(drawn) == 4 and "0" not in [text.get_text() for text in fig.axes[0].texts]
     bars = [(patch.get_x(), patch.get_width()) for patch in fig.axes[0].patches if patch.get_width() > 1]
     assert sorted(bars) == [(0, 10), (0, 40), (10, 30), (40, 2)]

@@ -89,16 +89,18 @@ def verdict_bars(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, pl.DataFram
     Args:
         rows: mappings with ``paper``, ``class`` and ``claims`` (how many), in the order drawn.
     """
-    drawn = pl.DataFrame(list(rows)).filter(pl.col("claims") > 0)
-    papers, classes = (drawn[name].unique(maintain_order=True).to_list() for name in ("paper", "class"))
+    counted = pl.DataFrame(list(rows))
+    classes = counted["class"].unique(maintain_order=True).to_list()
+    drawn = counted.filter(pl.col("claims") > 0)
+    papers = drawn["paper"].unique(maintain_order=True).to_list()
     ends, free = dict.fromkeys(papers, 0), dict.fromkeys(papers, 0.0)
     widest = drawn.group_by("paper").agg(pl.col("claims").sum())["claims"].max()
     with show.canvas(figsize=(4.9, 0.6 * len(papers) + 0.18 * len(classes) + 0.8)) as (fig, ax):
         for i, name in enumerate(classes):
-            colour = show.mark(i)["color"]
-            total = drawn.filter(pl.col("class") == name)["claims"].sum()
-            ax.bar(0, 0, color=colour, label=f"{name}, {total:,}")
-            for paper, claims in drawn.filter(pl.col("class") == name).select("paper", "claims").rows():
+            part, colour = drawn.filter(pl.col("class") == name), show.mark(i)["color"]
+            if len(part):
+                ax.bar(0, 0, color=colour, label=f"{name}, {part['claims'].sum():,}")
+            for paper, claims in part.select("paper", "claims").rows():
                 y, middle = papers.index(paper), ends[paper] + claims / 2
                 ax.barh(y, claims, left=ends[paper], height=0.45, color=colour, edgecolor="white", lw=0.6)
                 narrow = claims < 0.06 * widest  # then n stands below, beside the one before

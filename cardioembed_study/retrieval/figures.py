@@ -213,7 +213,7 @@ def matrix(record: Mapping | None) -> tuple[Figure, pl.DataFrame]:
             style = {"ha": "center", "va": "center", "color": ink}
             weight = "bold" if low > 0 or high < 0 else "normal"
             ax.text(x + 0.5, y + 0.53, f"{value:+.3f}", weight=weight, **style)
-            ax.text(x + 0.5, y + 0.79, f"{low:+.2f}, {high:+.2f}", fontsize=8, **style)
+            ax.text(x + 0.5, y + 0.79, f"{low:+z.2f}, {high:+z.2f}", fontsize=8, **style)
         for y, arm in enumerate(arms):
             ax.text(0, y + 0.18, f"trained on {arm}", va="center", fontsize=9)
         names = [_in_lines(task, record["counts"][task]["queries"]) for task in tasks]
