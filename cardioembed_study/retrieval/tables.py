@@ -27,9 +27,9 @@ TASKS = {
 ARMS = {  # of the experiment on specialty and format
     "all": "all definitions",
     "without": "definitions, no cardiology",
-    "swapped": "as many, all cardiology among them",
+    "swapped": "as many, all cardiology pairs among them",
     "cardiology": "cardiology definitions alone",
-    "other": "as many other definitions",
+    "other": "as many definitions of other subjects",
     "heading": "as many cardiology headings",
 }
 CONTRASTS = {
