@@ -19,15 +19,7 @@ from cardioembed_study.forgetting.mteb_models import Outcome
 from cardioembed_study.retrieval import evaluation, pools
 
 GOLD = 2  # right documents that a query brings into a subset
-WEIGHTS = (
-    0.0,
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-    1.25,
-    1.5,
-)  # shares of the adapter, from the base through the tuned model and beyond
+WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))  # shares of the adapter, from the base to the tuned model
 DEV_DOCUMENTS, DEV_QUERIES = 240, 80  # of a benchmark's part used in development: five seconds a model on two cores
 
 
