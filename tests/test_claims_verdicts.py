@@ -80,6 +80,15 @@ def test_the_outcome_follows_from_interval_seeds_and_rule(rules, ends, seeds, ou
     assert rules["specialty_helps"].outcome(None) == "not run"
 
 
+def test_an_interval_around_zero_refutes_no_gain_of_separation(rules):
+    measured = evidence.Measured(-0.025, -0.066, 0.017, 3, 338, "pairs of each kind")
+    assert rules["separation_gain"].outcome(measured) == "tested, inconclusive"
+    said = verdicts.Outcome(rules["specialty_helps"], rules["specialty_helps"].outcome(measured), measured)
+    assert said.words == "does not hold: no gain of 0.02 or more"
+    opposite = verdicts.Outcome(rules["held_out_below_training"], "does not hold", measured)
+    assert opposite.words == "does not hold"
+
+
 def test_what_follows_from_a_definition_holds_whatever_the_seeds(rules):
     measured = evidence.Measured(-0.04, None, None, 1, 903, "queries")
     assert rules["recall_at_1_capped"].outcome(measured) == "holds"
@@ -208,6 +217,19 @@ def test_benchmarks_are_judged_by_the_one_that_falls_most_and_the_others_are_nam
     assert rules["benchmarks_kept"].outcome(single) == "tested, inconclusive"
 
 
+def test_an_interval_over_seeds_is_students(rules):
+    """Of 0.1, 0.2 and 0.3 the standard error is 0.1 / √3, and t with two degrees of freedom 4.303."""
+    mean, low, high = evidence._over_seeds([0.1, 0.2, 0.3])
+    assert (mean, low, high) == pytest.approx((0.2, 0.2 - 4.303 * 0.1 / 3**0.5, 0.2 + 4.303 * 0.1 / 3**0.5), abs=1e-4)
+    assert evidence._over_seeds([0.1]) == (0.1, None, None)
+
+
+@pytest.mark.parametrize(("gains", "outcome"), [((0.1, 0.11, 0.12), "holds"), ((-0.1, -0.11, -0.12), "does not hold")])
+def test_seeds_that_agree_decide_about_merging(rules, gains, outcome):
+    curve = {str(i): record({"weight": [0, 0.5, 1], "dev": [0.4, 0.5 + gain, 0.5]}) for i, gain in enumerate(gains)}
+    assert rules["merging_better"].outcome(evidence.merging_better({"curve": curve})) == outcome
+
+
 def similar(similar, negated, separation):
     ends = {"separation_low": separation - 0.05, "separation_high": separation + 0.05}
     gap = {"negated_gap_low": similar - negated - 0.01, "negated_gap_high": similar - negated + 0.01}
@@ -223,7 +245,12 @@ def test_separation_and_negation_are_read_from_base_and_runs(rules):
     assert (found.n, found.seeds) == (200, 3) and rules["separation_gain"].outcome(found) == "holds"
     found = evidence.negation_insensitive(results)
     assert (found.difference, found.low, found.high) == pytest.approx((0.1, 0.07, 0.13))
-    assert rules["negation_insensitive"].outcome(found) == "holds"
+    assert rules["negation_insensitive"].outcome(found) == "holds" and "TF-IDF" not in found.said
+    words = {"tfidf": similar(0.02, 0.85, 0.01)}
+    found = evidence.negation_insensitive(compared() | {"similarity": results["similarity"] | words})
+    assert found.said.endswith("TF-IDF, words alone, 0.850 and 0.020")
+    results["similarity"]["MiniLM"] = similar(0.8, 0.7, 0.5)  # the base's interval, -0.11 to -0.09, counts too
+    assert rules["negation_insensitive"].outcome(evidence.negation_insensitive(results)) == "tested, inconclusive"
     del results["similarity"]["b"]
     assert evidence.separation_gain(results) is None and evidence.negation_insensitive(results) is None
 
@@ -236,24 +263,11 @@ def test_merging_is_measured_by_the_mean_over_the_curves_tasks_and_a_run_decides
     assert evidence.merging_better({"curve": {"a": record({"weight": [0, 1], "corpus_dev_mrr": [0.4, 0.6]})}}) is None
 
 
-def test_mined_negatives_are_compared_with_the_run_that_differs_in_nothing_else():
-    runs = {
-        "tried": record({"dev_mrr_best": 0.8}, run="tried", negatives="mined", seed=1),
-        "other": record({"dev_mrr_best": 0.9}, run="other", negatives="none", seed=2),
-        "twin": record({"dev_mrr_best": 0.75}, run="twin", negatives="none", seed=1),
-    }
-    found = evidence.mined_negatives_better({"train": runs})
-    assert found.difference == pytest.approx(0.05) and found.seeds == 1
-    del runs["twin"]
-    assert evidence.mined_negatives_better({"train": runs}) is None
-    assert evidence.mined_negatives_better({}) is None
-
-
 def test_the_ablation_is_read_cell_by_cell_and_says_how_many_seeds_a_cell_has(rules):
     scores = {(0.25, "infonce"): 0.2, (0.25, "triplet"): 0.1, (1.0, "infonce"): 0.3, (1.0, "triplet"): 0.25}
     runs = {
         f"ablation-{s}-{loss}-8-{seed}": record(
-            {"dev_separation": x + seed / 1000}, grid="ablation", data_share=s, loss=loss, lora_rank=8
+            {"dev_separation": x + seed / 1000}, grid="ablation", data_share=s, loss=loss, lora_rank=8, seed=seed
         )
         for (s, loss), x in scores.items()
         for seed in (1, 3)

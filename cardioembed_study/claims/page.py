@@ -21,7 +21,7 @@ from cardioembed_study import paths, show
 from cardioembed_study.claims import headline, ledger, verdicts
 from cardioembed_study.claims.checks import Check
 from cardioembed_study.claims.ledger import Claim
-from cardioembed_study.claims.properties import DEFINITION, OUTCOMES, Property
+from cardioembed_study.claims.properties import OUTCOMES, Property
 from cardioembed_study.claims.verdicts import Judged, Outcome
 
 COLUMNS = ("source", "model", "data", "metric", "published", "ours", "class", "why")  # of the page's table
@@ -129,12 +129,14 @@ def property_rows(judged: Judged) -> list[dict[str, str]]:
     return [
         {
             "property": f'<a id="property-{p.id}"></a>{markdown(p.sentence)}',
-            "outcome": outcome.outcome + ", by definition" * (p.rule.holds == DEFINITION),
+            "outcome": outcome.words,
             "ours": f"{markdown(measured(outcome))} {_markdown_link(outcome.measured.page)}"
             if outcome.measured
             else "",
             "status": p.status,
-            "rule": _folded("rule", f"{markdown(rule(p))} SHA-256 of the file of rules: {judged.rules[:12]}."),
+            "rule": _folded(
+                "rule", f"{markdown(rule(p))} SHA-256: {p.digest[:12]} (this property), {judged.rules[:12]} (the file)."
+            ),
             "bears on": _listed(p.bears_on, most=0),
         }
         for outcome in judged.outcomes
@@ -147,7 +149,7 @@ def measured(outcome: Outcome) -> str:
     m, unit = outcome.measured, outcome.property.unit
     if m is None:
         return ""
-    interval = f"95 % {m.low:+.3f} to {m.high:+.3f}; " if m.low is not None else "no interval; "
+    interval = f"{m.interval} {m.low:+.3f} to {m.high:+.3f}; " if m.low is not None else "no interval; "
     n = f"{m.n:,}" if isinstance(m.n, int) else m.n  # of restricted notes a few are "<11"
     groups = f", {m.groups} {m.grouped}" if m.groups is not None else ""
     seeds = f"{m.seeds} seed{'s' * (m.seeds != 1)}"

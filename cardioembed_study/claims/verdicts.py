@@ -21,7 +21,7 @@ from cardioembed_study.claims import checks, evidence, ledger, properties
 from cardioembed_study.claims.checks import Check
 from cardioembed_study.claims.evidence import Measured, Results
 from cardioembed_study.claims.ledger import Claim
-from cardioembed_study.claims.properties import Property
+from cardioembed_study.claims.properties import DEFINITION, REFUTED, Property
 
 NEAR = 0.5  # points between a model's official score and ours that we call the same
 ARITHMETIC, OWN = "arithmetic does not hold", "contradicted by its own sources"
@@ -64,6 +64,16 @@ class Outcome:
     property: Property
     outcome: str
     measured: Measured | None
+
+    @property
+    def words(self) -> str:
+        """Return the outcome, and what it rests on or what is refuted where the outcome alone says more than the rule."""
+        rule = self.property.rule
+        if rule.holds == DEFINITION:
+            return f"{self.outcome}, {DEFINITION}"
+        bound = rule.refuted.removeprefix("high < ")
+        least = self.outcome == REFUTED and rule.holds == "low > 0" and bound not in (rule.refuted, "0")
+        return self.outcome + f": no gain of {bound} or more" * least
 
 
 @dataclass(frozen=True)
