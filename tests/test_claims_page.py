@@ -135,7 +135,7 @@ def test_the_file_gives_back_every_number_and_every_text(real):
 
 def test_no_published_number_loses_a_digit(real):
     for stated in real[0].values():
-        shown = claims_page.published(stated.value, stated.unit)
+        shown = ledger.published(stated.value, stated.unit)
         assert float(re.match(r"-?[\d.,]+(?:e-?\d+)?", shown)[0].rstrip(",").replace(",", "")) == stated.value, (
             stated.id
         )

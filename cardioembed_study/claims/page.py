@@ -29,7 +29,6 @@ FILTERS = ("source", "model", "class", "metric")  # columns that get a drop-down
 WORDS = {"acc": "Acc", "auroc": "AUROC", "map": "MAP", "mrr": "MRR", "ndcg": "nDCG", "p95": "P95"} | {
     f"top{k}": f"top-{k}" for k in (1, 5, 10)
 }
-BARE = ("fraction", "count")  # units that are not written after the number
 CHECKS = "claims-arithmetic#"  # how a row links to a check
 DOTTED = re.compile(r"`[^`]+`|(?:https?://)?[\w./-]*[A-Za-z_]\w*\.[A-Za-z]{2,}[\w/-]*(?:[.:][\w/-]+)*")
 
@@ -63,7 +62,7 @@ def rows(claims: Mapping[str, Claim], judged: Judged) -> list[dict[str, Any]]:
             "model": claim.model,
             "data": claim.data,
             "metric": metric(claim.metric),
-            "published": published(claim.value, claim.unit),
+            "published": ledger.published(claim.value, claim.unit),
             "value": claim.value,
             "unit": claim.unit,
             "ours": verdict.ours,
@@ -254,18 +253,6 @@ def title(link: str) -> str:
     number, _, name = page.partition("_")
     name = {"mteb": "MTEB", "mimic": "MIMIC"}.get(name, name.replace(".", " ").capitalize())
     return f"{int(number)} · {name}" if number.isdigit() else page.capitalize()
-
-
-def published(value: float, unit: str) -> str:
-    """Return a number with its unit as text, no digit lost; from 10,000 on in groups of three.
-
-    >>> published(99.6, "percent"), published(106386.0, "triplets"), published(8.0, "layers"), published(2e-05, "fraction")
-    ('99.6 %', '106,386 triplets', '8 layers', '2e-05')
-    """
-    number = repr(float(value)).removesuffix(".0")
-    if value.is_integer() and abs(value) >= 10_000:
-        number = f"{int(value):,}"
-    return number if unit in BARE else f"{number} {re.sub('^percent', '%', unit)}"
 
 
 def metric(name: str) -> str:
