@@ -545,6 +545,16 @@ def prompted_gains(v: Values) -> dict[str, float]:
     }
 
 
+def by_size(gained: Mapping[str, float]) -> list[dict[str, str]]:
+    """Return the gains above, within and below ``NEAR`` points, each by its name and as text.
+
+    >>> by_size({"a": 2.9, "b": -0.06, "c": -5.1})
+    [{'a': '+2.90'}, {'b': '-0.06'}, {'c': '-5.10'}]
+    """
+    sides = {name: (gain > NEAR) - (gain < -NEAR) for name, gain in gained.items()}
+    return [{name: f"{gained[name]:+.2f}" for name in gained if sides[name] == side} for side in (1, 0, -1)]
+
+
 def prompts(v: Values) -> Iterator[Check]:
     """MedEmbed's released models beside the official scores of their bases, queries with the instruction of the card."""
     gained = prompted_gains(v)
@@ -552,10 +562,7 @@ def prompts(v: Values) -> Iterator[Check]:
     ids += [
         key for s, t in map(str.split, gained) if (key := f"medembed.json.MedEmbed-{s}-v0.1.{TASKS[t]}.ndcg_at_10") in v
     ]
-    above, level, below = (
-        {name: f"{gain:+.2f}" for name, gain in gained.items() if lies(gain)}
-        for lies in (lambda gain: gain > NEAR, lambda gain: abs(gain) <= NEAR, lambda gain: gain < -NEAR)
-    )
+    above, level, below = by_size(gained)
     n = len(gained)
     stated = f"the tuned models score above bases that are measured without their query instruction, {n} comparisons"
     computed = (

@@ -124,7 +124,7 @@ def negation_insensitive(results: Results) -> Measured | None:
     words = (metrics(results, "similarity", "tfidf") or {}).get("separation")
     said += f"; TF-IDF, words alone, {words['negated']:.3f} and {words['similar']:.3f}" if words else ""
     counted = len(tuned), n, "pairs of each kind"
-    return Measured(negated - similar, *ends, *counted, said=said, interval=f"{ENDS}all models'")
+    return Measured(negated - similar, *ends, *counted, said=said, interval=f"{ENDS}all models")
 
 
 def merging_better(results: Results) -> Measured | None:
@@ -220,7 +220,7 @@ def silhouette_difference_negative(results: Results) -> Measured | None:
     base, runs = found
     ends = statistics.fmean(m["silhouette"] for m in runs), min(m["low"] for m in runs), max(m["high"] for m in runs)
     counted = _note_metrics(results, "silhouette", "category")[0].get("n"), "notes", None
-    return _of_notes(results, ends, counted, f"base {base['silhouette']:+.3f}", interval=f"{ENDS}all seeds'")
+    return _of_notes(results, ends, counted, f"base {base['silhouette']:+.3f}", interval=f"{ENDS}all seeds")
 
 
 def similarities(results: Results) -> tuple[Mapping, list[Mapping], int] | None:
