@@ -135,6 +135,12 @@ def test_conflicts_hold_both_ways(write):
     assert found["study.card_pairs"].conflicts == ("study.pairs",)
 
 
+def test_a_one_way_conflict_leaves_the_other_in_peace(write):
+    found = ledger.load(write("conflicts: [study.pairs]", "conflicts: [study.pairs], one_way: true"))
+    assert found["study.pairs"].conflicts == ("study.table.Base-1.5.mrr",)
+    assert found["study.card_pairs"].conflicts == ("study.pairs",)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -135,7 +135,7 @@ def test_the_file_gives_back_every_number_and_every_text(real):
 
 def test_no_published_number_loses_a_digit(real):
     for stated in real[0].values():
-        shown = claims_page.published(stated.value, stated.unit)
+        shown = ledger.published(stated.value, stated.unit)
         assert float(re.match(r"-?[\d.,]+(?:e-?\d+)?", shown)[0].rstrip(",").replace(",", "")) == stated.value, (
             stated.id
         )
@@ -244,6 +244,8 @@ def test_a_property_shows_its_outcome_what_it_rests_on_and_its_rule(toy):
     rows = rendered(tables(toy) / "claims-properties.md").xpath("//tbody/tr")
     cells = [[cell.text_content() for cell in row] for row in rows]
     assert [row[1] for row in cells] == ["holds", "not run", "holds, by definition"]
+    combined = evidence.Measured(0.1, -0.1, 0.3, 3, 9, "pairs", interval="interval from the ends of both")
+    assert "(interval from the ends of both -0.100 to +0.300; n" in claims_page.measured(outcome("both", combined))
     assert cells[0][2].startswith(
         "+0.058 MRR (95 % +0.020 to +0.110; n = 1,770 definitions, 16 documents; 3 seeds): base 0.570, tuned 0.628"
     )

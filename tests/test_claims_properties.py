@@ -7,6 +7,12 @@ import pytest
 from cardioembed_study.claims import ledger, properties
 
 CLAIMS = ("study.table.Base.mrr", "study.table.Tuned.mrr", "study.gain")
+CONFIRMATORY = {  # the digests with which they were committed, before the experiment
+    "specialty_helps": "225f06f161e2",
+    "format_helps": "160286e5a430",
+    "format_more_than_specialty": "7a78b76587c4",
+    "specialty_interaction": "3c1e79d479ba",
+}
 FILE = """
 properties:
   - id: gain
@@ -64,12 +70,25 @@ def test_a_faulty_file_is_refused_by_file_id_and_field(write, old, new, message)
         properties.load(CLAIMS, write(old, new))
 
 
+def test_a_propertys_digest_changes_with_its_rule_and_with_nothing_else(write):
+    """Not with the claims it bears on, nor with another property of the file; the file's changes with both."""
+    before, file = properties.load(CLAIMS, write())["gain"].digest, properties.digest(write())
+    assert len(before) == 64
+    assert properties.load(CLAIMS, write("low > 0", "low > 0.1"))["gain"].digest != before
+    assert properties.load(CLAIMS, write("[study.table.*, study.gain]", "[study.gain]"))["gain"].digest == before
+    other = FILE[13:].replace("id: gain", "id: other")
+    assert properties.load(CLAIMS, write(FILE[13:], FILE[13:] + other))["gain"].digest == before
+    assert properties.digest(write(FILE[13:], FILE[13:] + other)) != file
+
+
+def test_no_confirmatory_property_was_changed_after_it_was_dated():
+    digests = {
+        key: one.digest[:12] for key, one in properties.load(ledger.load()).items() if one.status == "confirmatory"
+    }
+    assert digests == CONFIRMATORY
+
+
 def test_every_property_of_the_repository_has_claims_and_says_whether_its_outcome_was_seen():
     found = properties.load(ledger.load())
     assert all(one.bears_on for one in found.values())
-    assert [key for key, one in found.items() if one.status == "confirmatory"] == [
-        "specialty_helps",
-        "format_helps",
-        "format_more_than_specialty",
-        "specialty_interaction",
-    ]
+    assert [key for key, one in found.items() if one.status == "confirmatory"] == [*CONFIRMATORY]

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from cardioembed_study import show
+from cardioembed_study.claims import verdicts
 from cardioembed_study.forgetting import figures as forgetting_figures
 from cardioembed_study.report import front_page
 from cardioembed_study.report import speed as report_speed
@@ -336,6 +337,13 @@ def test_the_bars_of_verdicts_write_every_count_and_the_total_of_each_paper_and_
     assert len(drawn) == 4 and "0" not in [text.get_text() for text in fig.axes[0].texts]
     bars = [(patch.get_x(), patch.get_width()) for patch in fig.axes[0].patches if patch.get_width() > 1]
     assert sorted(bars) == [(0, 10), (0, 40), (10, 30), (40, 2)]
+
+
+def test_no_two_classes_of_the_ledger_look_alike_in_the_bars():
+    rows = [{"paper": "A", "class": name, "claims": 10} for name in verdicts.CLASSES]
+    fig, _ = front_page.verdict_bars(rows)
+    looks = {(patch.get_facecolor(), patch.get_hatch()) for patch in fig.axes[0].patches if patch.get_width() > 1}
+    assert len(looks) == len(rows)
 
 
 def test_the_matrix_is_as_far_from_its_middle_for_a_loss_as_for_a_gain_and_bold_where_it_counts():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,8 @@ from cardioembed_lib import files
 from cardioembed_study import mappings, paths
 
 FOLDER = paths.MANIFESTS / "claims"
+SETTING = "reported setting"
+BARE = ("fraction", "count")  # units that are not written after the number
 SCALES = {"percent": -2, "points": -2}  # powers of ten to a fraction, so that 0.7748 and 77.48 percent are one number
 Kind = Literal[
     "reported setting", "not tested", "closed data", "model out of reach", "never published"
@@ -33,9 +36,9 @@ class Claim(_Strict):
 
     ``source`` is a key of its file's sources, ``place`` the table, figure, section or line; ``model`` and ``data`` say whom
     and what the number is about, ``value`` and ``unit`` are as published. ``conflicts`` are the ids of claims that give
-    another value for the same thing, ``beside`` those of official numbers by another protocol; ``kind``, in the files
-    ``class``, is what is said where none of these and no check decides; ``measured`` is the task on which we ran the same
-    model.
+    another value for the same thing (``one_way``: and are not in doubt themselves), ``beside`` those of official numbers by
+    another protocol; ``kind``, in the files ``class``, is what is said where none of these and no check decides; ``measured``
+    is the task on which we ran the same model.
     """
 
     id: Id
@@ -47,6 +50,7 @@ class Claim(_Strict):
     value: Annotated[float, Field(allow_inf_nan=False)]
     unit: Text
     conflicts: tuple[str, ...] = ()
+    one_way: bool = False
     beside: tuple[str, ...] = ()
     kind: Kind | None = Field(None, alias="class")
     measured: str = ""
@@ -89,7 +93,7 @@ class _File(_Strict):
 def load(folder: Path = FOLDER) -> dict[str, Claim]:
     """Return every claim by its id, in the order of the files.
 
-    Conflicts are symmetric: naming one side is enough. An official number is contradicted by none.
+    Conflicts are symmetric, naming one side is enough, unless they are one-way. An official number is contradicted by none.
 
     Args:
         folder: of ``<file>.yaml``.
@@ -109,7 +113,7 @@ def load(folder: Path = FOLDER) -> dict[str, Claim]:
     for key, claim in claims.items():
         for other in claim.conflicts:
             _check_conflict(claims, key, other)
-            if not other.startswith(OFFICIAL):
+            if not (claim.one_way or other.startswith(OFFICIAL)):
                 both[other].add(key)
         for other in claim.beside:
             _known(f"{key.split('.')[0]}.yaml: {key}: beside names", other, claims, "no claim")
@@ -127,6 +131,18 @@ def sources(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
         for file in [_read(path)]
         for key, source in file.sources.items()
     }
+
+
+def published(value: float, unit: str) -> str:
+    """Return a number with its unit as text, no digit lost; from 10,000 on in groups of three.
+
+    >>> published(99.6, "percent"), published(106386.0, "triplets"), published(8.0, "layers"), published(2e-05, "fraction")
+    ('99.6 %', '106,386 triplets', '8 layers', '2e-05')
+    """
+    number = repr(float(value)).removesuffix(".0")
+    if value.is_integer() and abs(value) >= 10_000:
+        number = f"{int(value):,}"
+    return number if unit in BARE else f"{number} {re.sub('^percent', '%', unit)}"
 
 
 def _files(folder: Path) -> list[Path]:

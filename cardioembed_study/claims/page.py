@@ -21,7 +21,7 @@ from cardioembed_study import paths, show
 from cardioembed_study.claims import headline, ledger, verdicts
 from cardioembed_study.claims.checks import Check
 from cardioembed_study.claims.ledger import Claim
-from cardioembed_study.claims.properties import DEFINITION, OUTCOMES, Property
+from cardioembed_study.claims.properties import OUTCOMES, Property
 from cardioembed_study.claims.verdicts import Judged, Outcome
 
 COLUMNS = ("source", "model", "data", "metric", "published", "ours", "class", "why")  # of the page's table
@@ -29,7 +29,6 @@ FILTERS = ("source", "model", "class", "metric")  # columns that get a drop-down
 WORDS = {"acc": "Acc", "auroc": "AUROC", "map": "MAP", "mrr": "MRR", "ndcg": "nDCG", "p95": "P95"} | {
     f"top{k}": f"top-{k}" for k in (1, 5, 10)
 }
-BARE = ("fraction", "count")  # units that are not written after the number
 CHECKS = "claims-arithmetic#"  # how a row links to a check
 DOTTED = re.compile(r"`[^`]+`|(?:https?://)?[\w./-]*[A-Za-z_]\w*\.[A-Za-z]{2,}[\w/-]*(?:[.:][\w/-]+)*")
 
@@ -63,7 +62,7 @@ def rows(claims: Mapping[str, Claim], judged: Judged) -> list[dict[str, Any]]:
             "model": claim.model,
             "data": claim.data,
             "metric": metric(claim.metric),
-            "published": published(claim.value, claim.unit),
+            "published": ledger.published(claim.value, claim.unit),
             "value": claim.value,
             "unit": claim.unit,
             "ours": verdict.ours,
@@ -129,12 +128,14 @@ def property_rows(judged: Judged) -> list[dict[str, str]]:
     return [
         {
             "property": f'<a id="property-{p.id}"></a>{markdown(p.sentence)}',
-            "outcome": outcome.outcome + ", by definition" * (p.rule.holds == DEFINITION),
+            "outcome": outcome.words,
             "ours": f"{markdown(measured(outcome))} {_markdown_link(outcome.measured.page)}"
             if outcome.measured
             else "",
             "status": p.status,
-            "rule": _folded("rule", f"{markdown(rule(p))} SHA-256 of the file of rules: {judged.rules[:12]}."),
+            "rule": _folded(
+                "rule", f"{markdown(rule(p))} SHA-256: {p.digest[:12]} (this property), {judged.rules[:12]} (the file)."
+            ),
             "bears on": _listed(p.bears_on, most=0),
         }
         for outcome in judged.outcomes
@@ -147,7 +148,7 @@ def measured(outcome: Outcome) -> str:
     m, unit = outcome.measured, outcome.property.unit
     if m is None:
         return ""
-    interval = f"95 % {m.low:+.3f} to {m.high:+.3f}; " if m.low is not None else "no interval; "
+    interval = f"{m.interval} {m.low:+.3f} to {m.high:+.3f}; " if m.low is not None else "no interval; "
     n = f"{m.n:,}" if isinstance(m.n, int) else m.n  # of restricted notes a few are "<11"
     groups = f", {m.groups} {m.grouped}" if m.groups is not None else ""
     seeds = f"{m.seeds} seed{'s' * (m.seeds != 1)}"
@@ -252,18 +253,6 @@ def title(link: str) -> str:
     number, _, name = page.partition("_")
     name = {"mteb": "MTEB", "mimic": "MIMIC"}.get(name, name.replace(".", " ").capitalize())
     return f"{int(number)} · {name}" if number.isdigit() else page.capitalize()
-
-
-def published(value: float, unit: str) -> str:
-    """Return a number with its unit as text, no digit lost; from 10,000 on in groups of three.
-
-    >>> published(99.6, "percent"), published(106386.0, "triplets"), published(8.0, "layers"), published(2e-05, "fraction")
-    ('99.6 %', '106,386 triplets', '8 layers', '2e-05')
-    """
-    number = repr(float(value)).removesuffix(".0")
-    if value.is_integer() and abs(value) >= 10_000:
-        number = f"{int(value):,}"
-    return number if unit in BARE else f"{number} {re.sub('^percent', '%', unit)}"
 
 
 def metric(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection
 from datetime import date
 from fnmatch import fnmatchcase
@@ -19,6 +20,16 @@ FILE = paths.MANIFESTS / "claims" / "properties.yaml"
 HOLDS, REFUTED, OPEN, NOT_RUN = "holds", "does not hold", "tested, inconclusive", "not run"
 OUTCOMES = (HOLDS, REFUTED, OPEN, NOT_RUN)
 DEFINITION = "by definition"
+DECIDING = (
+    "id",
+    "sentence",
+    "measure",
+    "split",
+    "recipe",
+    "rule",
+    "seeds",
+    "dated",
+)  # what a property's digest is made of
 Text = Annotated[str, Field(min_length=1)]
 Condition = Annotated[str, Field(pattern=r"^(low > -?\d+(\.\d+)?|high < -?\d+(\.\d+)?|by definition|nothing)$")]
 
@@ -69,6 +80,12 @@ class Property(_Strict):
     dated: date
     test: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")]
     bears_on: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of what the property says and of how it is decided; another property's edit leaves it as it is."""
+        said = self.model_dump(mode="json", include={*DECIDING})
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def outcome(self, measured: Measured | None) -> str:
         """Return what follows from a measurement by the rule."""

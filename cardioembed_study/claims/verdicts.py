@@ -1,7 +1,7 @@
 """What can be said of each published number, and what of each property that several of them assert?
 
 A claim is one published number (``ledger``). It has one class: what published numbers say together (``checks``), what other
-places of the same authors say, what we measured of the very same model and task, or why it is not tested. A property is one
+places of the same authors say, what we measured of the very same model and task, or why it was not checked. A property is one
 sentence with its rule (``properties``); its outcome is shown once and given to no claim.
 ``python -m cardioembed_study.claims.verdicts [FOLDER OF RECORDS]`` counts classes and outcomes.
 """
@@ -18,31 +18,27 @@ from typing import Any
 
 from cardioembed_study import paths, records
 from cardioembed_study.claims import checks, evidence, ledger, properties
-from cardioembed_study.claims.checks import Check
+from cardioembed_study.claims.checks import NEAR, Check
 from cardioembed_study.claims.evidence import Measured, Results
-from cardioembed_study.claims.ledger import Claim
-from cardioembed_study.claims.properties import Property
+from cardioembed_study.claims.ledger import SETTING, Claim
+from cardioembed_study.claims.properties import DEFINITION, REFUTED, Property
 
-NEAR = 0.5  # points between a model's official score and ours that we call the same
-ARITHMETIC, OWN = "arithmetic does not hold", "contradicted by its own sources"
+ARITHMETIC, OWN, FOLLOWS = "arithmetic does not hold", "its sources differ", "follows from published numbers"
 AGREES, DIFFERS, PROTOCOL = "agrees with our measurement", "differs from our measurement", "another protocol"
-SETTING, UNTESTED, UNCHECKED = (
-    "reported setting",
-    "not tested",
-    ("closed data", "model out of reach", "never published"),
-)
-CLASSES = {
+UNTESTED, UNCHECKED = "not tested", ("closed data", "model out of reach", "never published")
+CLASSES = {  # in the order in which a claim gets the first that applies; the last ones are the files'
+    ARITHMETIC: "The number does not follow from the published numbers that it is said to follow from.",
+    OWN: "Another place of the same authors gives another value for the same thing. Which of the two is meant, we do not say.",
     AGREES: f"We measured the same model on the same task and are within {NEAR:g} points.",
     DIFFERS: f"We measured the same model on the same task and are more than {NEAR:g} points away.",
-    ARITHMETIC: "The number does not follow from the published numbers that it is said to follow from.",
-    OWN: "Another place of the same authors, or the release that they name, gives another value for the same thing.",
     PROTOCOL: "An official result for the same model and task has another protocol: a query instruction, another version. "
     "The two stand side by side; neither refutes the other.",
+    FOLLOWS: "The number follows from other published numbers, as stated; what they rest on could not be checked.",
     SETTING: "A setting, a size, a count of a corpus, a log, a time or a fact of background. It asserts nothing to test.",
     UNTESTED: "Data and model are open. We did not run this recipe, base or task.",
-    UNCHECKED[0]: "Cannot be checked: it needs books under copyright, or MIMIC-III, which is for credentialed users.",
-    UNCHECKED[1]: "Cannot be checked: it needs a model of 8 billion parameters, or one behind a service.",
-    UNCHECKED[2]: "Cannot be checked: the adapter, the pairs, the log or the code behind it was not released.",
+    UNCHECKED[0]: "Not checked here: it needs books under copyright, or MIMIC-III, which is for credentialed users.",
+    UNCHECKED[1]: "Not checked here: it needs a model of 8 billion parameters, or one behind a service.",
+    UNCHECKED[2]: "Not checked here: the evaluation pairs, or the code, log or weights behind it, were not released.",
 }
 
 
@@ -64,6 +60,16 @@ class Outcome:
     property: Property
     outcome: str
     measured: Measured | None
+
+    @property
+    def words(self) -> str:
+        """Return the outcome, and what it rests on or what is refuted where the outcome alone says more than the rule."""
+        rule = self.property.rule
+        if rule.holds == DEFINITION:
+            return f"{self.outcome}, {DEFINITION}"
+        bound = rule.refuted.removeprefix("high < ")
+        least = self.outcome == REFUTED and rule.holds == "low > 0" and bound not in (rule.refuted, "0")
+        return self.outcome + f": no gain of {bound} or more" * least
 
 
 @dataclass(frozen=True)
@@ -124,18 +130,24 @@ def _verdict(claims: Mapping[str, Claim], claim: Claim, about: Sequence[Check], 
         for check in about
         if not check.holds and check.decides
     ]
-    if claim.conflicts:
-        applies.append((OWN, f"Elsewhere: {_values(claims, claim.conflicts)}.", ""))
+    elsewhere = f"Elsewhere: {_values(claims, claim.conflicts)}." if claim.conflicts else ""
+    if elsewhere and claim.kind != SETTING:
+        applies.append((OWN, elsewhere, ""))
     ours = _measured(claim, results) if claim.measured else None
     if ours is not None:
         said = f"{ours:.2f}, {ours - claim.value:+.2f} points from the official score"
         applies.append((AGREES if abs(ours - claim.value) <= NEAR else DIFFERS, f"Ours: {said}.", evidence.BENCHMARKS))
     if claim.beside:
         applies.append((PROTOCOL, f"By another protocol: {_values(claims, claim.beside)}.", ""))
+    agreeing = [check for check in about if check.holds and check.decides]
+    if any(claim.id in check.results for check in agreeing):
+        applies.append((FOLLOWS, CLASSES[FOLLOWS], ""))
     reasons = [reason for _, reason, _ in applies] or [CLASSES[claim.kind]]
-    informing = [check for check in about if not check.decides]
-    reasons += [f"Compare: {check.stated}; {check.computed}." for check in informing]
-    links = [*(link for *_, link in applies), *(f"claims-arithmetic#{check.name}" for check in informing)]
+    reasons += [elsewhere] * (elsewhere not in ("", *reasons))
+    beside = [("Agrees with published numbers", one) for one in agreeing]
+    beside += [("Compare", one) for one in about if not one.decides]
+    reasons += [f"{word}: {check.stated}; {check.computed}." for word, check in beside]
+    links = [*(link for *_, link in applies), *(f"claims-arithmetic#{check.name}" for _, check in beside)]
     kind = applies[0][0] if applies else claim.kind
     return Verdict(
         claim.id, kind, f"{ours:.2f}" if ours is not None else "", " ".join(reasons), next(filter(None, links), "")
@@ -150,7 +162,7 @@ def _measured(claim: Claim, results: Results) -> float | None:
 
 def _values(claims: Mapping[str, Claim], ids: Sequence[str]) -> str:
     found = [claims[key] for key in ids]
-    return "; ".join(f"{c.value:,.10g} {c.unit.replace('percent', '%', 1)} ({c.source}, {c.place})" for c in found)
+    return "; ".join(f"{ledger.published(c.value, c.unit)} ({c.source}, {c.place})" for c in found)
 
 
 if __name__ == "__main__":

@@ -98,11 +98,12 @@ def verdict_bars(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, pl.DataFram
     with show.canvas(figsize=(4.9, 0.6 * len(papers) + 0.18 * len(classes) + 0.8)) as (fig, ax):
         for i, name in enumerate(classes):
             part, colour = drawn.filter(pl.col("class") == name), show.mark(i)["color"]
+            hatch = "///" * (i >= len(show.COLOURS))  # a colour that comes a second time
             if len(part):
-                ax.bar(0, 0, color=colour, label=f"{name}, {part['claims'].sum():,}")
+                ax.bar(0, 0, color=colour, hatch=hatch, edgecolor="white", label=f"{name}, {part['claims'].sum():,}")
             for paper, claims in part.select("paper", "claims").rows():
                 y, middle = papers.index(paper), ends[paper] + claims / 2
-                ax.barh(y, claims, left=ends[paper], height=0.45, color=colour, edgecolor="white", lw=0.6)
+                ax.barh(y, claims, left=ends[paper], height=0.45, color=colour, hatch=hatch, edgecolor="white", lw=0.6)
                 narrow = claims < 0.06 * widest  # then n stands below, beside the one before
                 if narrow:
                     middle = max(middle, free[paper])
