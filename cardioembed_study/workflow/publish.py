@@ -292,7 +292,7 @@ def _refuse_missing(profile: Profile, made: Path) -> None:
     wanted = [made / "executed" / name for name in notebooks(profile)]
     wanted += [made / "results" / name for name in _published(profile)]
     missing = [path for path in wanted if not path.is_file()]
-    trained = [made / "runs" / run / "adapter" for run in profile.runs if not settings.on_notes(profile.runs[run])]
+    trained = [made / "runs" / run / "adapter" for run in profile.adapters.values()]  # the records tell of all others
     missing += [folder / WEIGHTS[0] for folder in trained if not any((folder / name).is_file() for name in WEIGHTS)]
     rooms = ("tables", "figures") if profile.until == "06_report" else ()
     missing += [made / room for room in rooms if not _files(made / room)]
