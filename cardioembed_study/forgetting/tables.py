@@ -7,6 +7,7 @@ from typing import Any
 
 from cardioembed_study import show
 from cardioembed_study.forgetting import target
+from cardioembed_study.retrieval.tables import TASKS
 from cardioembed_study.show import label, ordered
 
 
@@ -104,12 +105,14 @@ def target_rows(pairs: Mapping[str, tuple[Mapping, Mapping]]) -> list[dict[str, 
             rows.append(
                 {
                     "recipe": recipe,
-                    "task": task,
+                    "task": TASKS.get(task, task),
                     "n": n,
                     "seeds": len(record["params"]["runs"]),
                     "difference": f"{m['difference']:+.4f}",
                     "95 % over texts": show.interval(m["low"], m["high"], "+.4f"),
-                    "95 % over seeds": show.interval(*over_seeds.values(), "+.4f") if over_seeds else "one seed",
+                    "95 % over seeds": show.interval(over_seeds["low"], over_seeds["high"], "+.4f")
+                    if over_seeds
+                    else "none recorded",
                     f"loss above {target.MARGIN:g} ruled out": answer,
                     "n that would decide": f"{needed:,}" if answer == target.UNDECIDED else "this one",
                 }

@@ -11,7 +11,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from cardioembed_study import show
-from cardioembed_study.retrieval.tables import ARMS, CONTRASTS, TOP_KS
+from cardioembed_study.retrieval.tables import ARMS, CONTRASTS, TOP_KS, in_order
 from cardioembed_study.show import label, ordered
 
 KINDS = {"similar": (0, "-"), "different": (2, "--"), "negated": (3, "-.")}  # colour and line of a kind of pair
@@ -197,7 +197,7 @@ def matrix(record: Mapping | None) -> tuple[Figure, pl.DataFrame]:
         return show.nothing("the experiment on specialty and format was not run")
     rows = [
         {"arm": ARMS.get(arm, arm), "task": task, **{key: m[key] for key in ("difference", "low", "high")}}
-        for arm, tasks in record["metrics"]["arms"].items()
+        for arm, tasks in in_order(record["metrics"]["arms"], ARMS)
         for task, m in tasks.items()
     ]
     drawn = pl.DataFrame(rows)
@@ -238,7 +238,7 @@ def contrasts(parts: Mapping[str, Mapping[str, Mapping]]) -> tuple[Figure, pl.Da
         {"group": title, "row": f"{CONTRASTS.get(name, name)}, n = {c['queries']:,} from {c['documents']:,} documents"}
         | {"mark": mark, "value": m["difference"], "low": m["low"], "high": m["high"]}
         for title, found in parts.items()
-        for name, c in found.items()
+        for name, c in in_order(found, CONTRASTS)
         for mark, m in (("each query counts as one", c), ("each document counts as one", c.get("by_document")))
         if m
     ]

@@ -117,10 +117,19 @@ def first_rows(results: Mapping[str, Mapping], comparisons: Mapping[str, Mapping
             "difference, points": f"{100 * m['difference']:+.1f}",
             "95 % interval": show.interval(100 * m["low"], 100 * m["high"], "+.1f"),
         }
-        for recipe, record in comparisons.items()
+        for recipe, record in in_order(comparisons, {"tuned": ""})
         for task, entry in record["metrics"].items()
         if (m := entry.get("acc_at_1"))
     ]
+
+
+def in_order(found: Mapping[str, Any], order: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """Return the items of what a record holds, whose keys are sorted, in the order in which readers meet them.
+
+    >>> in_order({"a": 1, "b": 2}, {"b": "second letter"})
+    [('b', 2), ('a', 1)]
+    """
+    return [(name, found[name]) for name in dict.fromkeys([*order, *found]) if name in found]
 
 
 def matrix_rows(arms: Mapping[str, Mapping]) -> list[dict[str, Any]]:
@@ -131,7 +140,7 @@ def matrix_rows(arms: Mapping[str, Mapping]) -> list[dict[str, Any]]:
             TASKS.get(t, t): f"{m['difference']:+.3f} ({show.interval(m['low'], m['high'], '+.3f')})"
             for t, m in of.items()
         }
-        for arm, of in arms.items()
+        for arm, of in in_order(arms, ARMS)
     ]
 
 
@@ -147,7 +156,7 @@ def contrast_rows(contrasts: Mapping[str, Mapping]) -> list[dict[str, Any]]:
             "p (Holm)": show.p_value(c["p_holm"]) if "p_holm" in c else f"{show.p_value(c['p'])}, uncorrected",
             "by document, 95 %": _by_document(c.get("by_document")),
         }
-        for name, c in contrasts.items()
+        for name, c in in_order(contrasts, CONTRASTS)
     ]
 
 
