@@ -76,7 +76,8 @@ def headline_rows(
 ) -> list[dict[str, Any]]:
     """Return MRR on every task, a row a model, the runs of one recipe as one: what the first page shows."""
     (base,) = {record["params"]["base"] for record in comparisons.values()}
-    lines = [(label(model), results[model]["metrics"], "mrr") for model in (*show.FLOORS, base)]
+    alone = [model for model in (*show.FLOORS, base, f"{show.WITH_BM25}{base}") if model in results]
+    lines = [(label(model), results[model]["metrics"], "mrr") for model in alone]
     for recipe, runs in recipes.items():
         lines.append((f"{recipe}, mean of {len(runs)} seeds", comparisons[recipe]["metrics"], "tuned_mrr"))
     return [
