@@ -190,7 +190,7 @@ def error(drawn: pl.DataFrame, value: str, low: str = "low", high: str = "high")
 
 
 def bars(ax: Axes, drawn: pl.DataFrame, ends: Sequence[str], results: Mapping[str, Mapping]) -> None:
-    """Draw a horizontal bar a model with its interval; floors, the base and what was tuned have a colour each.
+    """Draw a horizontal bar a model with its interval; floors, the base, what was tuned and hybrids have a colour each.
 
     Args:
         ax: where.
@@ -198,7 +198,10 @@ def bars(ax: Axes, drawn: pl.DataFrame, ends: Sequence[str], results: Mapping[st
         ends: columns of the value, and of the lower and the upper end of its interval.
         results: model to record.
     """
-    kinds = [7 if m in FLOORS else 0 if m == r["params"].get("base") else 1 for m, r in ordered(results).items()]
+    kinds = [
+        7 if m in FLOORS else 2 if m.startswith(WITH_BM25) else 0 if m == r["params"].get("base") else 1
+        for m, r in ordered(results).items()
+    ]
     style = {"color": [COLOURS[kind] for kind in kinds], "error_kw": {"lw": 1, "capsize": 3}}
     ax.barh(drawn["model"], drawn[ends[0]], xerr=error(drawn, *ends), **style)
     ax.invert_yaxis()

@@ -108,6 +108,7 @@ def test_an_adapter_without_the_records_of_its_recipe_is_not_published(finished,
     "name", ["executed/02_train.b.ipynb", "results/retrieval.a.json", "runs/a/adapter/adapter_model.safetensors"]
 )
 def test_an_unfinished_profile_is_not_published(finished, capsys, name):
+    toy_tree.write_profile(finished, adapters={"mine": "a"})
     (finished / "artifacts" / "toy" / name).unlink()
     assert publish.main(["evidence", "toy"]) == 1
     assert f"profile toy is not finished: {name}; run `make book PROFILE=toy`" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_the_target_shows_both_intervals_of_each_benchmark():
         "95 % over texts": "+0.0100 to +0.0900",
         "95 % over seeds": "+0.0000 to +0.1000",
         "loss above 0.005 ruled out": "yes",
-        "n that would decide": "this one",
+        "n that would decide": "decided",
     }
     assert rows[1]["95 % over seeds"] == "none recorded" and rows[2]["difference"] == "-0.0400"
 

@@ -114,7 +114,7 @@ def target_rows(pairs: Mapping[str, tuple[Mapping, Mapping]]) -> list[dict[str, 
                     if over_seeds
                     else "none recorded",
                     f"loss above {target.MARGIN:g} ruled out": answer,
-                    "n that would decide": f"{needed:,}" if answer == target.UNDECIDED else "this one",
+                    "n that would decide": f"{needed:,}" if answer == target.UNDECIDED else "decided",
                 }
             )
     return rows

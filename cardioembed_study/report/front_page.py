@@ -31,8 +31,12 @@ QUOTED = {  # what the sentences tell of: measurement, recipe, task
 
 
 def experiment(folder: Path) -> dict[str, Mapping]:
-    """Return the committed records of the experiment on specialty and format, by their second name; none before it was run."""
-    return {file.name.split(".")[1]: records.read(file) for file in sorted(folder.glob("domain.*.json"))}
+    """Return the committed records of the experiment on specialty and format, by their second name; none before it was run.
+
+    Its corpus is there as ``corpus``.
+    """
+    found = {file.name.split(".")[1]: records.read(file) for file in sorted(folder.glob("domain.*.json"))}
+    return found | ({"corpus": records.read(folder / "corpus.all.json")} if found else {})
 
 
 def contrasts(domain: Mapping[str, Mapping], terms: bool = False) -> dict[str, Mapping]:
@@ -97,13 +101,13 @@ def verdict_bars(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, pl.DataFram
     widest = drawn.group_by("paper").agg(pl.col("claims").sum())["claims"].max()
     with show.canvas(figsize=(4.9, 0.6 * len(papers) + 0.18 * len(classes) + 0.8)) as (fig, ax):
         for i, name in enumerate(classes):
-            part, colour = drawn.filter(pl.col("class") == name), show.mark(i)["color"]
-            hatch = "///" * (i >= len(show.COLOURS))  # a colour that comes a second time
+            part = drawn.filter(pl.col("class") == name)
+            colour = show.mark(i)["color"] if i < len(show.COLOURS) else (0.87, 0.87, 0.87)  # one more than there are
             if len(part):
-                ax.bar(0, 0, color=colour, hatch=hatch, edgecolor="white", label=f"{name}, {part['claims'].sum():,}")
+                ax.bar(0, 0, color=colour, edgecolor="white", label=f"{name}, {part['claims'].sum():,}")
             for paper, claims in part.select("paper", "claims").rows():
                 y, middle = papers.index(paper), ends[paper] + claims / 2
-                ax.barh(y, claims, left=ends[paper], height=0.45, color=colour, hatch=hatch, edgecolor="white", lw=0.6)
+                ax.barh(y, claims, left=ends[paper], height=0.45, color=colour, edgecolor="white", lw=0.6)
                 narrow = claims < 0.06 * widest  # then n stands below, beside the one before
                 if narrow:
                     middle = max(middle, free[paper])
@@ -163,6 +167,7 @@ def answer(results: Mapping[str, Mapping], domain: Mapping[str, Mapping], base: 
         "taught": taught(on_folds) if on_folds else "Whether tuning taught the specialty or the task is not measured"
     }
     said |= {name: change(on_folds.get(name, {})) for name in ("specialty", "format", "format_less_specialty")}
+    said |= _bounds(domain)
     found = {name: _measured(results, *place) for name, place in QUOTED.items()}
     for name, m in found.items():
         said |= {name: WORDS[told(m)] if m else NONE, f"{name}_change": change(m | asked[QUOTED[name][2]] if m else {})}
@@ -174,6 +179,20 @@ def answer(results: Mapping[str, Mapping], domain: Mapping[str, Mapping], base: 
         said[f"bm25_{name}"] = f"{levels[0] - levels[1]:+.3f}" if None not in levels else NONE
         said[f"hybrid_{name}"] = change(_measured(results, "hybrid", base, task))
     return {f"answer_{name}": text for name, text in said.items()}
+
+
+def _bounds(domain: Mapping[str, Mapping]) -> dict[str, str]:
+    """Return how much of the training was cardiology, what the tests could find, and the comparison of equal sizes."""
+    names = ("dose", "power", "small", "small_power")
+    if not {"corpus", "power", "matrix"} <= domain.keys():
+        return dict.fromkeys(names, NONE)
+    heart, other = (domain["corpus"]["counts"]["pairs"]["definition"][t]["train"] for t in ("cardiology", "other"))
+    power = domain["power"]["metrics"]
+    small = domain["matrix"]["metrics"]["contrasts"]["small_specialty"]
+    found = (power[name]["detectable"] for name in ("specialty", "small_specialty"))
+    known, equal = (f"{size:.3f}" for size in found)
+    said = (f"{heart:,} of {heart + other:,} training definitions", known, change(small), equal)
+    return dict(zip(names, said, strict=True))
 
 
 def change(m: Mapping[str, Any]) -> str:

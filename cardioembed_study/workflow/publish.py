@@ -268,16 +268,17 @@ def readme_table(text: str, table: str, profile: str) -> str:
     """Return the README with another table between its two comment marks, the profile named above it."""
     before, rest = text.split("<!-- table -->")
     after = rest.split("<!-- /table -->")[1]
-    return f"{before}<!-- table -->\nOurs are of profile `{profile}`:\n\n{for_readme(table).strip()}\n<!-- /table -->{after}"
+    said = f"Ours are of profile `{profile}`; what the specialty adds, of `domain`:"
+    return f"{before}<!-- table -->\n{said}\n\n{for_readme(table).strip()}\n<!-- /table -->{after}"
 
 
 def for_readme(table: str) -> str:
     """Return a table of the book with its links as they hold from the README, where pages are sources in ``book/``.
 
     >>> for_readme('| <a href="claims.html#a.b">words</a> | [3 · Retrieval](executed/03_retrieval) | [Data](data) |')
-    '| words | [3 · Retrieval](book/executed/03_retrieval.ipynb) | [Data](book/data.md) |'
+    '| [words](book/claims.md) | [3 · Retrieval](book/executed/03_retrieval.ipynb) | [Data](book/data.md) |'
     """
-    table = re.sub(r'<a href="claims\.html#[^"]*">(.*?)</a>', r"\1", table)
+    table = re.sub(r'<a href="claims\.html#[^"]*">(.*?)</a>', r"[\1](book/claims.md)", table)
     table = re.sub(r"\]\((executed/[\w.-]+)\)", r"](book/\1.ipynb)", table)
     return re.sub(r"\]\(([\w-]+)(?:#[\w.-]+)?\)", r"](book/\1.md)", table)
 
