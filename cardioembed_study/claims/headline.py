@@ -82,9 +82,9 @@ def benchmarks(v: Values, results: Results, outcomes: Outcomes) -> Row:
         f"{', '.join(said)} in the README; {' and '.join(printed)} in the paper, which calls NFCorpus the expected trade-off. "
         f"Official score of the base, another version of mteb: {' and '.join(official)}"
     )
-    ours, kept, found = NOT_RUN, outcomes["benchmarks_kept"], _record(results, "forgetting")
-    plain = f"kept here? {kept.words}"
-    if found:
+    ours, kept, found = NOT_RUN, outcomes.get("benchmarks_kept"), _record(results, "forgetting")
+    plain = f"kept here? {kept.words if kept else NOT_RUN}"
+    if found and kept:
         each = {t: found[t] for t in BENCHMARKS if t in found}
         n = len(results["forgetting"]["tuned"]["params"]["runs"])
         ours = ", ".join(f"{t} {100 * m['base']:.2f} → {100 * m['tuned']:.2f}" for t, m in each.items())

@@ -209,7 +209,7 @@ def numbers(
     quoted |= {"passages": corpus["counts"]["passages"], "leaks": corpus["counts"]["leaks_removed"]}
     quoted |= {f"{key}_removed": corpus["counts"][key] for key in ("exact_duplicates", "near_duplicates")}
     for task, m in comparison["metrics"].items():
-        quoted |= {f"{task}_{key}": value for key, value in m.items()}
+        quoted |= {f"{task}_{key}": value for key, value in m.items() if not isinstance(value, Mapping)}
         quoted[f"{task}_verdict"] = verdict(m["low"], m["high"])
     for task, counts in retrieval[base]["counts"].items():
         quoted |= {f"{task}_queries": counts["queries"], f"{task}_candidates": counts["candidates"]}
