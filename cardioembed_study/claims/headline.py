@@ -32,12 +32,11 @@ class Row:
 
 
 def rows(claims: Mapping[str, Claim], judged: Judged) -> list[Row]:
-    """Return the rows of the first page, "not run" where a record is missing."""
+    """Return the rows of the first page, "not run" where a record is missing; none where no property was judged."""
     values = {key: claim.value for key, claim in claims.items()}
     outcomes = {one.property.id: one for one in judged.outcomes}
-    return [
-        row(values, judged.results, outcomes) for row in (accuracy, specialty, benchmarks, separation, notes, prompts)
-    ]
+    wanted = (accuracy, specialty, benchmarks, separation, notes, prompts) if outcomes else ()
+    return [row(values, judged.results, outcomes) for row in wanted]
 
 
 def accuracy(v: Values, results: Results, outcomes: Outcomes) -> Row:
@@ -82,9 +81,9 @@ def benchmarks(v: Values, results: Results, outcomes: Outcomes) -> Row:
         f"{', '.join(said)} in the README; {' and '.join(printed)} in the paper, which calls NFCorpus the expected trade-off. "
         f"Official score of the base, another version of mteb: {' and '.join(official)}"
     )
-    ours, kept, found = NOT_RUN, outcomes.get("benchmarks_kept"), _record(results, "forgetting")
-    plain = f"kept here? {kept.words if kept else NOT_RUN}"
-    if found and kept:
+    ours, kept, found = NOT_RUN, outcomes["benchmarks_kept"], _record(results, "forgetting")
+    plain = f"kept here? {kept.words}"
+    if found:
         each = {t: found[t] for t in BENCHMARKS if t in found}
         n = len(results["forgetting"]["tuned"]["params"]["runs"])
         ours = ", ".join(f"{t} {100 * m['base']:.2f} → {100 * m['tuned']:.2f}" for t, m in each.items())
