@@ -82,7 +82,7 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert not any((finished / name).exists() for name in old)
     assert all((finished / name).exists() for name in kept)
     readme = (finished / "README.md").read_text()
-    assert "`toy`:\n\n| a |\n<!-- /table -->\n\nWords." in readme and "old" not in readme
+    assert "`toy`; " in readme and ":\n\n| a |\n<!-- /table -->\n\nWords." in readme and "old" not in readme
     rooms = {path.name for room in ("book", "adapters") for path in (finished / room).iterdir()}
     assert "tiny-a" in rooms and not any(name.endswith((".aside", ".old")) for name in rooms)
     assert listing(finished / "adapters") == {
