@@ -198,7 +198,7 @@ class Mteb(Parameters):
     merge_weight: Fraction
     tasks: Annotated[list[Name], Field(min_length=1), *Few]
     largest: Annotated[int, Field(ge=0, le=10**9)]
-    curve: NameOrNone
+    curves: Names
     seed: Seed
 
 
@@ -367,7 +367,7 @@ def _profile(name: str, content: dict[str, Any]) -> Profile:
     checked = {stem: _validate(stem, {**own[stem], **given}) for stem, given in notebooks.items()}
     wanted = [("adapters", run) for run in adapters.values()]
     for stem, p in checked.items():
-        runs_of = [*getattr(p, "runs", []), getattr(p, "curve", ""), getattr(p, "textbook", "")]
+        runs_of = [*getattr(p, "runs", []), *getattr(p, "curves", []), getattr(p, "textbook", "")]
         wanted += [(stem, run) for run in runs_of if run]
     for where, run in wanted:
         if run not in runs:

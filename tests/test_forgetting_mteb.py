@@ -402,15 +402,21 @@ def test_a_merge_curve_goes_from_the_base_to_the_tuned_model(own, larger, tiny_b
 
     monkeypatch.setattr(models, "load", load)
     found = changes.curve("base", Path("adapter"), own, {"NFCorpus_dev": larger}, tmp_path)
-    assert [weight for _, _, weight in loaded] == found["weight"] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
-    for key, score in [("corpus_dev_mrr", lambda e: pools.dev_mrr(own, e))]:
-        assert found[key][0] == pytest.approx(score(tiny_bert())) and found[key][-1] == pytest.approx(
-            score(tiny_bert(seed=1))
-        )
-    assert (
-        len(found["NFCorpus_dev"]) == 11
-        and found["NFCorpus_dev"][0] == found["NFCorpus_dev"][9] != found["NFCorpus_dev"][10]
-    )
+    assert [weight for _, _, weight in loaded] == found["weight"] == [0, 0.5, 0.75, 1, 1.25, 1.5]
+    assert found["corpus_dev_mrr"][0] == pytest.approx(pools.dev_mrr(own, tiny_bert()))
+    assert found["corpus_dev_mrr"][3] == pytest.approx(pools.dev_mrr(own, tiny_bert(seed=1)))
+    assert found["NFCorpus_dev"][0] == found["NFCorpus_dev"][5] != found["NFCorpus_dev"][3]
+
+
+def test_the_choice_is_the_best_on_dev_of_those_that_keep_every_benchmark():
+    weights = {"weight": [0.0, 1.0, 1.5]}
+    first = weights | {"corpus_dev_mrr": [0.6, 0.7, 0.9], "SciFact_train": [0.5, 0.496, 0.494]}
+    second = weights | {"corpus_dev_mrr": [0.6, 0.69, 0.71], "SciFact_train": [0.5, 0.6, 0.4951]}
+    wanted = {"run": "b", "weight": 1.5, "corpus_dev_mrr": 0.71, "worst_loss": pytest.approx(0.0049)}
+    assert changes.choice({"a": first, "b": second}) == wanted
+    lost = weights | {"corpus_dev_mrr": [0.6, 0.7, 0.9], "SciFact_train": [0.5, 0.4, 0.3]}
+    assert changes.choice({"a": lost})["weight"] == 0.0
+    assert changes.choice({}) == {}
 
 
 # ---- gain and loss

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 from mteb.abstasks import AbsTask, AbsTaskRetrieval
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from cardioembed_lib import metrics, models, statistics
-from cardioembed_study.forgetting import mteb_models, mteb_tasks
+from cardioembed_study.forgetting import mteb_models, mteb_tasks, target
 from cardioembed_study.forgetting.mteb_models import Outcome
 from cardioembed_study.retrieval import evaluation, pools
 
 GOLD = 2  # right documents that a query brings into a subset
-WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))  # shares of the adapter, from the base to the tuned model
-DEV_DOCUMENTS, DEV_QUERIES = 240, 80  # of a benchmark's part used in development: five seconds a model on two cores
+WEIGHTS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5)  # shares of the adapter, from the base through the tuned model and beyond
+DEV_DOCUMENTS, DEV_QUERIES = 480, 160  # of a benchmark's part used in development: half a minute a model on two cores
 
 
 def spearman(values: ArrayLike, judged: ArrayLike) -> NDArray[np.float64]:
@@ -209,3 +211,51 @@ def curve(
         for name, outcome in outcomes.items():
             found[name].append(outcome.scores["main_score"])
     return found
+
+
+def curves(
+    base: models.ModelSpec,
+    adapters: Mapping[str, Path],
+    pairs: pl.DataFrame,
+    tasks: Sequence[str],
+    cache: Path,
+    seed: int,
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, Any]]:
+    """Return the ``curve`` of each of some adapters, by run, and the sizes of the development sets; nothing without adapters.
+
+    Args:
+        base: which model they were trained on.
+        adapters: run to the folder of its adapter.
+        pairs: definitions of the corpus; the dev documents' are asked.
+        tasks: whose development parts are asked (``development``).
+        cache: of embeddings.
+        seed: of the parts.
+    """
+    if not adapters:
+        return {}, {}
+    own = pairs.filter(split="dev")
+    dev, parts = pools.from_pairs("dev", own, own), development(tasks, seed)
+    sizes = {"corpus_dev_mrr": {"queries": len(dev.queries)}} | {n: mteb_tasks.counts(t) for n, t in parts.items()}
+    return {run: curve(base, adapter, dev, parts, cache) for run, adapter in adapters.items()}, sizes
+
+
+def choice(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """Return run and share of its adapter with the best definitions among the points that keep the other development sets.
+
+    A set is kept if its score lies at most ``target.MARGIN`` below the base's (share 0).
+
+    Args:
+        curves: run to its ``curve``.
+
+    Returns:
+        ``run``, ``weight``, ``corpus_dev_mrr``, ``worst_loss`` (base less this, of the set that lost most); nothing of no run.
+    """
+    found = []
+    for run, points in curves.items():
+        table = pl.DataFrame(points)
+        base, others = table.row(0, named=True), table.columns[2:]
+        for point in table.iter_rows(named=True):
+            lost = max((base[name] - point[name] for name in others), default=0.0)
+            found.append({"run": run, **{key: point[key] for key in ("weight", "corpus_dev_mrr")}, "worst_loss": lost})
+    kept = [point for point in found if point["worst_loss"] <= target.MARGIN]
+    return max(kept, key=lambda point: point["corpus_dev_mrr"], default={})

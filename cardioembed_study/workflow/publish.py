@@ -198,7 +198,8 @@ def _evidence(profile: Profile, made: Path) -> dict[Path, Path]:
     mteb = settings.check("04_mteb", profile.notebooks["04_mteb"])
     optional = [
         *FLOORS,
-        f"curve.{mteb.curve}.json",
+        *(f"curve.{run}.json" for run in mteb.curves),
+        "choice.all.json",
         *(f"mteb-not-run.{task}.json" for task in mteb.tasks),
     ]
     names = [*_published(profile), *(optional if profile.until == "06_report" else [])]
