@@ -454,6 +454,8 @@ def _explain(stem: str, problem: Mapping[str, Any]) -> str:
         return f"{stem} was not given {name!r}; it stands in the notebook's cell tagged 'parameters'"
     if problem["type"] == "list_type" and isinstance(found, str):
         said += f', to papermill as -y "{name}: [{re.sub("[^A-Za-z0-9._, -]", "", found[:100])}]"'
+    if problem["type"] == "float_type" and re.fullmatch(r"\d+e-?\d{1,2}", str(found)):
+        said += f"; YAML takes it for a word: write {found.replace('e', '.0e')}"
     return f"{stem}: {name} is {found!r:.100}; {said}"
 
 

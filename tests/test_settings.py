@@ -10,6 +10,7 @@ LONG = "a" * 300
 NAMED = "wanted letters, digits, '_', '-' and single '.'"
 SHARES = "wanted shares of train, dev and test, each above 0 and together 1"
 REFUSED = [  # notebook, given, what the message says
+    ("02_train", {"learning_rate": "2e-4"}, r"learning_rate is '2e-4'; .* YAML takes it for a word: write 2\.0e-4"),
     ("01_corpus", {"profile": "../open"}, rf"profile is '\.\./open'; {NAMED}"),
     ("01_corpus", {"profile": ""}, rf"profile is ''; {NAMED}"),
     ("01_corpus", {"sources": []}, "sources is .*at least 1 item"),
