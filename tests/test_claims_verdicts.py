@@ -261,7 +261,10 @@ def test_an_interval_over_seeds_is_students(rules):
 @pytest.mark.parametrize(("gains", "outcome"), [((0.1, 0.11, 0.12), "holds"), ((-0.1, -0.11, -0.12), "does not hold")])
 def test_seeds_that_agree_decide_about_merging(rules, gains, outcome):
     curve = {str(i): record({"weight": [0, 0.5, 1], "dev": [0.4, 0.5 + gain, 0.5]}) for i, gain in enumerate(gains)}
-    assert rules["merging_better"].outcome(evidence.merging_better({"curve": curve})) == outcome
+    trained = {run: record({}, recipe="kept") for run in curve}
+    found = evidence.merging_better({"curve": curve, "train": trained})
+    assert found.seeds == 3 and rules["merging_better"].outcome(found) == outcome
+    assert evidence.merging_better({"curve": curve, "train": trained | {"0": record({}, recipe="tried")}}).seeds == 2
 
 
 def similar(similar, negated, separation):
@@ -291,10 +294,12 @@ def test_separation_and_negation_are_read_from_base_and_runs(rules):
 
 def test_merging_is_measured_by_the_mean_over_the_curves_tasks_and_a_run_decides_nothing(rules):
     curve = {"weight": [0, 0.5, 1], "corpus_dev_mrr": [0.4, 0.6, 0.5], "SciFact_train": [0.6, 0.62, 0.5]}
-    found = evidence.merging_better({"curve": {"a": record(curve)}})
+    trained = {"a": record({}, recipe="kept")}
+    found = evidence.merging_better({"curve": {"a": record(curve)}, "train": trained})
     assert found.difference == pytest.approx(0.11) and (found.seeds, found.n, found.low) == (1, 2, None)
     assert rules["merging_better"].outcome(found) == "tested, inconclusive"
-    assert evidence.merging_better({"curve": {"a": record({"weight": [0, 1], "corpus_dev_mrr": [0.4, 0.6]})}}) is None
+    ends = {"a": record({"weight": [0, 1], "corpus_dev_mrr": [0.4, 0.6]})}
+    assert evidence.merging_better({"curve": ends, "train": trained}) is None
 
 
 def test_the_ablation_is_read_cell_by_cell_and_says_how_many_seeds_a_cell_has(rules):

@@ -74,7 +74,11 @@ MTEB = {
 }
 RETRIEVAL = {m: {"metrics": {"definition_cardiology": {"mrr": mrr}}} for m, mrr in ((BASE, 0.64), ("seed17", 0.7))}
 RUNS = pl.DataFrame({"name": ["plain", "kept", "weak"], "gain": [0.06, 0.05, 0.01], "loss": [0.03, 0.005, -0.002]})
-CURVE = {"metrics": {"weight": [1.0, 0.0, 0.5], "dev_mrr": [0.66, 0.6, 0.64], "SciFact_train": [0.75, 0.8, 0.79]}}
+RUNS = RUNS.with_columns(gain_low=pl.Series([0.03, None, None]), gain_high=pl.Series([0.08, None, None]))
+RUNS = RUNS.with_columns(loss_low=pl.Series([0.02, None, None]), loss_high=pl.Series([0.045, None, None]))
+CURVE = {
+    "metrics": {"weight": [1.0, 0.0, 0.5], "corpus_dev_mrr": [0.66, 0.6, 0.64], "SciFact_train": [0.75, 0.8, 0.798]}
+}
 GRID = [
     {"share": share, "loss": loss, "rank": rank, "seed": seed, "value": 0.5 + share / 10 + rank / 1000 + seed / 100}
     for share, loss, rank, seed in itertools.product((0.25, 1.0), ("InfoNCE", "triplet"), (8, 16), (1, 2))
@@ -123,7 +127,7 @@ ALL = {
     "heat-map": lambda: forgetting_figures.heat_map(MTEB),
     "radar": lambda: forgetting_figures.radar({"retrieval": RETRIEVAL, "mteb": MTEB}, [BASE, "seed17"]),
     "frontier": lambda: forgetting_figures.frontier(RUNS),
-    "merge-curve": lambda: forgetting_figures.merge_curve(CURVE, chosen=0.5),
+    "merge-curve": lambda: forgetting_figures.merge_curves({"a": CURVE}),
     "ablation": lambda: training_figures.ablation(GRID, "MRR on dev"),
 }
 ALONE = {
@@ -138,7 +142,9 @@ ALONE = {
     "heat-map": lambda: forgetting_figures.heat_map({BASE: MTEB[BASE]}),
     "radar": lambda: forgetting_figures.radar({"retrieval": RETRIEVAL, "mteb": MTEB}, [BASE]),
     "frontier": lambda: forgetting_figures.frontier(RUNS[:1]),
-    "merge-curve": lambda: forgetting_figures.merge_curve({"metrics": {"weight": [0.0], "dev_mrr": [0.6]}}),
+    "merge-curve": lambda: forgetting_figures.merge_curves(
+        {"a": {"metrics": {"weight": [0.0], "corpus_dev_mrr": [0.6]}}}
+    ),
     "ablation": lambda: training_figures.ablation(GRID[:1], "MRR on dev"),
 }
 
@@ -279,7 +285,7 @@ def test_the_radar_leaves_out_an_axis_without_records_and_needs_three():
 
 def test_a_profile_without_grid_or_curve_gets_figures_that_say_so():
     assert training_figures.ablation([], "MRR")[1].rows() == [("no ablation in this profile",)]
-    assert forgetting_figures.merge_curve(None)[1].rows() == [("no merge curve in this profile",)]
+    assert forgetting_figures.merge_curves({})[1].rows() == [("no merge curve in this profile",)]
 
 
 def test_the_frontiers_corner_takes_in_its_edges():
@@ -287,14 +293,21 @@ def test_the_frontiers_corner_takes_in_its_edges():
     assert drawn["reached"].to_list() == [False, True, False]
     assert {"plain", "kept", "weak"} <= set(drawn_texts(fig))
     (low, high), (left, _) = fig.axes[0].get_ylim(), fig.axes[0].get_xlim()
-    assert low < -0.002 and high > 0.03 and left < 0
+    assert low < -0.002 and high > 0.045 and left < 0  # the interval of the first is inside too
+    assert [c.get_segments()[0].tolist() for c in fig.axes[0].collections if hasattr(c, "get_segments")] == [
+        [[0.03, 0.03], [0.08, 0.03]],
+        [[0.06, 0.02], [0.06, 0.045]],
+    ]
 
 
-def test_the_merge_curve_is_the_difference_from_no_merge():
-    fig, drawn = forgetting_figures.merge_curve(CURVE, chosen=0.5)
-    assert drawn["alpha"].to_list() == [0.0, 0.5, 1.0, 0.0, 0.5, 1.0]
-    assert drawn["difference"].to_list() == pytest.approx([0, 0.04, 0.06, 0, -0.01, -0.05])
-    assert {"taken: 0.5", "dev mrr"} <= set(drawn_texts(fig))
+def test_the_merge_curves_are_differences_from_no_merge_and_the_chosen_point_is_ringed():
+    fig, drawn = forgetting_figures.merge_curves({"a": CURVE})
+    assert drawn["weight"].to_list() == [1.0, 0.0, 0.5]
+    assert drawn["gain"].to_list() == pytest.approx([0.06, 0, 0.04])
+    assert drawn["worst_loss"].to_list() == pytest.approx([0.05, 0, 0.002])
+    assert {"0.5", "1", "chosen"} <= set(drawn_texts(fig))
+    (ring,) = (line for line in fig.axes[0].lines if line.get_label() == "chosen")
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == pytest.approx((0.04, 0.002))
 
 
 def test_the_ablation_is_the_seeds_mean_and_range():

@@ -106,6 +106,11 @@ def test_every_run_and_every_mean_is_a_point():
     assert found["name"].to_list() == ["tuned, mean", "a"]
     assert found["gain"].to_list() == pytest.approx([0.05, 0.1])
     assert found["loss"].to_list() == pytest.approx([0.02, 0.1])
+    ends = found.select("gain_low", "gain_high", "loss_low", "loss_high").rows()
+    gained, fell = (
+        pair["metrics"][t] for pair, t in zip(pairs["tuned"][::-1], ("definition_cardiology", "SciFact"), strict=True)
+    )
+    assert ends == [(gained["low"], gained["high"], -fell["high"], -fell["low"]), (None,) * 4]
 
 
 def test_every_task_says_how_many_seeds_it_has():

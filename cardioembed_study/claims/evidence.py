@@ -128,8 +128,10 @@ def negation_insensitive(results: Results) -> Measured | None:
 
 
 def merging_better(results: Results) -> Measured | None:
-    """Return what the best merge gains over the whole adapter on the merge curve's development sets."""
-    curves = [curve for run in results.get("curve", {}) if (curve := metrics(results, "curve", run))]
+    """Return what the best merge gains over the whole adapter on the development sets, of the runs of recipe *kept*."""
+    trained = results.get("train", {})
+    runs = [run for run in results.get("curve", {}) if run in trained and trained[run]["params"]["recipe"] == "kept"]
+    curves = [curve for run in runs if (curve := metrics(results, "curve", run))]
     scores = [dict(zip(curve["weight"], _averages(curve), strict=True)) for curve in curves]
     shared = set.intersection(*map(set, scores)) if scores else set()
     means = {weight: statistics.fmean(row[weight] for row in scores) for weight in shared}

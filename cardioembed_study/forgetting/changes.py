@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from cardioembed_lib import metrics, models, statistics
-from cardioembed_study.forgetting import mteb_models, mteb_tasks, target
+from cardioembed_study.forgetting import mteb_models, mteb_tasks
 from cardioembed_study.forgetting.mteb_models import Outcome
 from cardioembed_study.retrieval import evaluation, pools
 
@@ -237,25 +237,3 @@ def curves(
     dev, parts = pools.from_pairs("dev", own, own), development(tasks, seed)
     sizes = {"corpus_dev_mrr": {"queries": len(dev.queries)}} | {n: mteb_tasks.counts(t) for n, t in parts.items()}
     return {run: curve(base, adapter, dev, parts, cache) for run, adapter in adapters.items()}, sizes
-
-
-def choice(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
-    """Return run and share of its adapter with the best definitions among the points that keep the other development sets.
-
-    A set is kept if its score lies at most ``target.MARGIN`` below the base's (share 0).
-
-    Args:
-        curves: run to its ``curve``.
-
-    Returns:
-        ``run``, ``weight``, ``corpus_dev_mrr``, ``worst_loss`` (base less this, of the set that lost most); nothing of no run.
-    """
-    found = []
-    for run, points in curves.items():
-        table = pl.DataFrame(points)
-        base, others = table.row(0, named=True), table.columns[2:]
-        for point in table.iter_rows(named=True):
-            lost = max((base[name] - point[name] for name in others), default=0.0)
-            found.append({"run": run, **{key: point[key] for key in ("weight", "corpus_dev_mrr")}, "worst_loss": lost})
-    kept = [point for point in found if point["worst_loss"] <= target.MARGIN]
-    return max(kept, key=lambda point: point["corpus_dev_mrr"], default={})

@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from cardioembed_study import show
+from cardioembed_study.forgetting import target
 from cardioembed_study.forgetting.target import GAIN, MARGIN
 from cardioembed_study.show import label, ordered
 
@@ -84,14 +85,21 @@ def frontier(points: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
 
     Args:
         points: columns ``name``; ``gain``, in MRR of held-out cardiology definitions; ``loss``, base minus tuned on the
-            benchmark that lost most, in its main score (negative: every benchmark gained).
+            benchmark that lost most, in its main score (negative: every benchmark gained); the ends of both intervals, where
+            there are any (``target.points``).
     """
     if points.is_empty():
         return show.nothing("no run was measured on benchmarks in this profile")
     drawn = points.with_columns(reached=(pl.col("gain") >= GAIN) & (pl.col("loss") <= MARGIN))
-    (left, right), (bottom, top) = _range(drawn["gain"], GAIN, 0.2), _range(drawn["loss"], MARGIN, 0.12)
+    gains, losses = (
+        pl.concat([drawn[side], drawn[f"{side}_low"], drawn[f"{side}_high"]]).drop_nulls() for side in ("gain", "loss")
+    )
+    (left, right), (bottom, top) = _range(gains, GAIN, 0.2), _range(losses, MARGIN, 0.12)
     with show.canvas(figsize=(6.4, 4.4)) as (fig, ax):
         ax.scatter(drawn["gain"], drawn["loss"], s=30, color=show.COLOURS[0], zorder=3)
+        for row in drawn.drop_nulls().iter_rows(named=True):
+            ax.hlines(row["loss"], row["gain_low"], row["gain_high"], color="grey", lw=1)
+            ax.vlines(row["gain"], row["loss_low"], row["loss_high"], color="grey", lw=1)
         ax.fill_between([GAIN, right], bottom, MARGIN, color=show.COLOURS[2], alpha=0.2, lw=0)
         ax.axhline(0, color="black", lw=0.8)
         ax.set(xlim=(left, right), ylim=(bottom, top))
@@ -102,31 +110,28 @@ def frontier(points: pl.DataFrame) -> tuple[Figure, pl.DataFrame]:
     return fig, drawn
 
 
-def merge_curve(record: Mapping | None, chosen: float | None = None) -> tuple[Figure, pl.DataFrame]:
-    """Return what merging a share of the adapter changes on dev, a line a quantity: its difference from the base.
+def merge_curves(curves: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]:
+    """Return gain against worst loss on the development sets, a line a run and a point a share of its adapter.
 
     Args:
-        record: ``curve``; ``metrics`` holds ``weight``, the shares α with 0 among them, and for each quantity as many values;
-            ``None`` where the profile has none.
-        chosen: the α that was taken, marked.
+        curves: run to its record ``curve``. The point that ``target.choice`` takes is ringed.
     """
-    if record is None:
+    if not curves:
         return show.nothing("no merge curve in this profile")
-    weights = record["metrics"]["weight"]
-    rows = [
-        {"quantity": name, "alpha": float(alpha), "value": value, "difference": value - values[weights.index(0)]}
-        for name, values in record["metrics"].items()
-        if name != "weight"
-        for alpha, value in sorted(zip(weights, values, strict=True))
-    ]
-    drawn = pl.DataFrame(rows)
-    in_words = drawn.with_columns(pl.col("quantity").str.replace_all("_", " "))
-    with show.canvas(figsize=(6.4, 3.8)) as (fig, ax):
-        show.lines(ax, in_words, "alpha", "difference", "quantity")
-        ax.axhline(0, color="black", lw=0.8)
-        if chosen is not None:
-            ax.axvline(chosen, color="grey", ls="--", lw=1, label=f"taken: {chosen:g}")
-        ax.set(xlabel="α, share of the adapter that is merged", ylabel="difference from the base, on dev")
+    found = {run: record["metrics"] for run, record in curves.items()}
+    drawn, taken = target.merges(found), target.choice(found)
+    with show.canvas(figsize=(6.4, 4.4)) as (fig, ax):
+        for i, ((run,), line) in enumerate(drawn.group_by("run", maintain_order=True)):
+            ax.plot(line["gain"], line["worst_loss"], lw=1.5, label=label(run), **show.mark(i))
+            for row in line.filter(pl.col("weight") != 0).iter_rows(named=True):
+                ax.annotate(
+                    f"{row['weight']:g}", (row["gain"], row["worst_loss"]), (4, -9), textcoords="offset points", size=8
+                )
+        ax.axhline(target.MARGIN, color="grey", ls="--", lw=1, label=f"a loss of {target.MARGIN}")
+        if taken:
+            ax.plot(taken["gain"], taken["worst_loss"], "o", ms=14, mfc="none", mec="black", label="chosen")
+        ax.set(xlabel="gained: MRR of dev definitions, merged model minus base")
+        ax.set(ylabel="lost on the worse development part:\nbase minus merged model, nDCG@10")
         show.legend(ax)
     return fig, drawn
 

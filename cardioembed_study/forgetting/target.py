@@ -9,7 +9,7 @@ The records of a recipe are a pair here: that of 04 (``forgetting``), then that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -64,16 +64,22 @@ def points(results: Mapping[str, Mapping], pairs: Mapping[str, tuple[Mapping, Ma
         base: the model they started from.
 
     Returns:
-        ``name``, ``gain`` (MRR), ``loss`` (main score of the benchmark that lost most; MRR for MedQuAD).
+        ``name``, ``gain`` (MRR), ``loss`` (main score of the benchmark that lost most; MRR for MedQuAD), and of a recipe the ends
+        of both intervals over texts: ``gain_low``, ``gain_high``, ``loss_low``, ``loss_high``.
     """
-    rows = []
+    rows: list[tuple] = []
     for recipe, (forgetting, comparison) in pairs.items():
         task, lost = headline(comparison), losses(forgetting, comparison)
-        rows.append((f"{recipe}, mean", comparison["metrics"][task]["difference"], max(lost.values())))
+        gained, worst = comparison["metrics"][task], max(lost, key=lost.__getitem__)
+        fell = (comparison if worst in comparison["metrics"] else forgetting)["metrics"][worst]
+        ends = gained["low"], gained["high"], -fell["high"], -fell["low"]
+        rows.append((f"{recipe}, mean", gained["difference"], lost[worst], *ends))
         for run in forgetting["params"]["runs"]:
             gain = -run_losses(results, run, base, [task])[task]
-            rows.append((run, gain, max(run_losses(results, run, base, lost).values())))
-    return pl.DataFrame(rows, schema={"name": pl.String, "gain": pl.Float64, "loss": pl.Float64}, orient="row")
+            rows.append((run, gain, max(run_losses(results, run, base, lost).values()), *[None] * 4))
+    ends = [f"{side}_{end}" for side in ("gain", "loss") for end in ("low", "high")]
+    schema = {"name": pl.String} | dict.fromkeys(["gain", "loss", *ends], pl.Float64)
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def decision(m: Mapping[str, float], n: int) -> tuple[str, int]:
@@ -119,6 +125,32 @@ def judge(forgetting: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[
     answers = {answer for answer, _ in found.values()}
     verdict = "not met" if not gained or LOST in answers else "cannot be decided" if UNDECIDED in answers else "met"
     return {"gain": m["difference"], "p": m["p_holm"], "seeds": runs, "decisions": found, "verdict": verdict}
+
+
+def merges(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> pl.DataFrame:
+    """Return what each merged model gains and loses on the development sets, a row a run and share of its adapter.
+
+    Args:
+        curves: run to its curve (``changes.curve``): ``weight``, the base's 0 among them, ``corpus_dev_mrr``, and a score a set.
+
+    Returns:
+        ``run``, ``weight``, ``corpus_dev_mrr``, ``gain`` (MRR over the base) and ``worst_loss``, base less this on the other set
+        that lost most.
+    """
+    rows = []
+    for run, curve in curves.items():
+        first = curve["weight"].index(0)
+        own, others = curve["corpus_dev_mrr"], [v for k, v in curve.items() if k not in ("weight", "corpus_dev_mrr")]
+        for i, weight in enumerate(curve["weight"]):
+            lost = max((scores[first] - scores[i] for scores in others), default=0.0)
+            rows.append((run, float(weight), own[i], own[i] - own[first], lost))
+    return pl.DataFrame(rows, schema=["run", "weight", "corpus_dev_mrr", "gain", "worst_loss"], orient="row")
+
+
+def choice(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """Return the row of ``merges`` with the best definitions among those that lose at most ``MARGIN``; nothing of no curve."""
+    kept = merges(curves).filter(pl.col("worst_loss") <= MARGIN) if curves else pl.DataFrame()
+    return kept.sort("corpus_dev_mrr", descending=True, maintain_order=True).row(0, named=True) if len(kept) else {}
 
 
 def size(counts: Any) -> int:
