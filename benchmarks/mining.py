@@ -3,7 +3,8 @@
     python benchmarks/mining.py [--texts 10000] [--repeats 5] [--out benchmarks/results]
 
 Random unit vectors of width 384, each positive near its anchor; window 10 to 50, relative margin 0.05, 4 negatives, the
-nearest. The arms alternate, so that a busy machine slows both. Neither embeds, and both must find the same negatives.
+nearest. The arms alternate, so that a busy machine slows both; neither embeds. Printed as well: for how many anchors both find
+the same negatives, all but those where the rounding of a product decides.
 """
 
 import argparse
