@@ -47,9 +47,14 @@ def tokenise(encoder: Encoder, frame: pl.DataFrame, labels: np.ndarray | None = 
         frame: B rows of ``anchor`` and ``positive`` (texts), ``negatives`` (as many texts in each row), ``group`` (pairs of
             one group are not each other's negatives), ``anchor_id`` and ``positive_id`` (for messages).
         labels: (B, C) bool or (B, L) int64, for the hierarchical losses.
+
+    Raises:
+        ValueError: if the pairs have different numbers of negatives.
     """
     query, document = (encoder.prompts.get(side, "") for side in ("query", "document"))
     flat = [text for texts in frame["negatives"].to_list() for text in texts]
+    if len(counts := set(frame["negatives"].list.len())) > 1:
+        raise ValueError(f"pairs have {min(counts)} to {max(counts)} negatives; wanted as many for each")
     each = len(flat) // max(1, len(frame))
     negatives = encoders.tokenise(encoder, flat, document)
     return Pairs(

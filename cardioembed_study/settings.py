@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import nbformat
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,6 +57,91 @@ def _whole(shares: list[float]) -> list[float]:
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"wanted {SPLITS}")
     return shares
+
+
+class Mining(NamedTuple):
+    """How hard negatives are mined: the parameters of sentence-transformers' ``mine_hard_negatives``, in its meaning."""
+
+    by: str  # bm25 or dense
+    range_min: int = 0  # so many of the nearest wrong texts that fit the margins are passed over
+    range_max: int | None = None  # the ranks end here; None: they do not
+    num_negatives: int = 1  # of each pair
+    absolute_margin: float | None = None  # by which a negative is less similar than the positive
+    relative_margin: float | None = None  # the same, as a share of the positive's similarity
+    sampling_strategy: str = "top"  # the nearest of the window, or random: drawn from it by the seed
+    base: str = "all-MiniLM-L6-v2"  # of dense, key in data_manifests/models.yaml
+
+
+DETAILS = {  # of mining, as they are written: the field, its type, its least and greatest value
+    "num": ("num_negatives", int, 1, 100),
+    "margin": ("absolute_margin", float, 0, 1000),
+    "relative_margin": ("relative_margin", float, 0, 1),
+    "sampling": ("sampling_strategy", ("top", "random")),
+    "base": ("base", str),
+}
+
+
+def mining(negatives: str) -> Mining | None:
+    """Return how the parameter ``negatives`` of ``02_train`` wants them mined; ``None`` for ``none`` and ``random_distant``.
+
+    ``bm25`` and ``dense`` may be followed by a window of ranks and details (``DETAILS``); what is not written is off. Alone they
+    mean the nearest with ``relative_margin=0.05``, as sentence-transformers recommends; ``mined`` is ``bm25`` alone.
+
+    Raises:
+        ValueError: for anything else, with what is wanted.
+
+    >>> mining("dense:10-50,num=4")[:4], mining("mined") == mining("bm25:relative_margin=0.05")
+    (('dense', 10, 50, 4), True)
+    """
+    if negatives in ("none", "random_distant"):
+        return None
+    by, _, details = (negatives if negatives != "mined" else "bm25").partition(":")
+    if by not in ("bm25", "dense"):
+        raise ValueError(
+            "wanted 'none', 'random_distant' or 'mined', or 'bm25' or 'dense', which may go on as in "
+            "'dense:10-50,relative_margin=0.05,num=4'"
+        )
+    given: dict[str, Any] = {}
+    for detail in (details or "relative_margin=0.05").split(","):
+        if window := re.fullmatch(r"(\d{1,6})-(\d{1,6})", detail):
+            found = {"range_min": int(window[1]), "range_max": int(window[2])}
+        else:
+            found = dict([_detail(*detail.partition("=")[::2])])
+        if given.keys() & found.keys():
+            raise ValueError(f"{detail!r:.100} says again what was said before it; wanted each once")
+        given |= found
+    wanted = Mining(by, **given)
+    size = math.inf if wanted.range_max is None else wanted.range_max - wanted.range_min
+    if size < wanted.num_negatives:
+        raise ValueError(f"a window of {max(size, 0)} ranks cannot give {wanted.num_negatives}; wanted one as large")
+    if wanted.sampling_strategy == "random" and wanted.range_max is None:
+        raise ValueError("sampling=random wants a window to draw from, such as 10-50")
+    return wanted
+
+
+def _detail(name: str, text: str) -> tuple[str, Any]:
+    """Return field and value of one detail of mining."""
+    if name not in DETAILS:
+        raise ValueError(f"{name!r:.100} is no detail of mining; {files.near_miss(name, DETAILS)}")
+    field, kind, *ends = DETAILS[name]
+    if not ends:
+        allowed = text in kind if isinstance(kind, tuple) else re.fullmatch(NAME, text)
+        value, words = text, NAMED if kind is str else " or ".join(kind)
+    else:
+        words = f"a {'whole ' * (kind is int)}number from {ends[0]} to {ends[1]}"
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        allowed = ends[0] <= value <= ends[1]
+    if not allowed:
+        raise ValueError(f"{name} is {text!r:.100}; wanted {words}")
+    return field, value
+
+
+def _minable(negatives: str) -> str:
+    mining(negatives)
+    return negatives
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -117,7 +202,7 @@ class Train(Parameters):
     pairs: Annotated[list[PairKind], Field(min_length=1), *Few]
     max_pairs_per_kind: Annotated[int, Field(ge=0, le=10**9)]
     data_share: Annotated[float, Field(ge=0.001, le=1)]
-    negatives: Literal["none", "random_distant", "mined"]
+    negatives: Annotated[str, AfterValidator(_minable)]  # none, random_distant, or what ``mining`` reads
     tuning: Literal["lora", "full"]
     lora_rank: Annotated[int, Field(ge=1, le=1024)]
     lora_alpha: Annotated[float, Field(ge=0.001, le=100_000)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cardioembed_study import lexical
+from cardioembed_lib import encoder, models
+from cardioembed_study import lexical, paths, settings
 from cardioembed_study.corpus import pairs as pairing
 
 
@@ -60,25 +62,26 @@ def _neighbours(sentences: pl.DataFrame, length: int) -> list[str]:
     return [" ".join(texts[i : i + length]) for texts in parts for i in range(len(texts) - length + 1)]
 
 
-def with_negatives(pairs: pl.DataFrame, how: str, seed: int, margin: float = 0.95) -> pl.DataFrame:
-    """Return the pairs with one hard negative each, a positive of another pair of the same source and split.
+def with_negatives(pairs: pl.DataFrame, how: str, seed: int) -> pl.DataFrame:
+    """Return the pairs with hard negatives, positives of other pairs of the same source and split.
 
     Args:
         pairs: pairs of one or several kinds.
-        how: ``none``; ``random_distant``, drawn from another document (the paper, section 2.1); or ``mined``, the best BM25
-            match of the anchor that is no match of the same group and scores at most ``margin`` of the own positive.
-        seed: of ``random_distant``.
-        margin: against false negatives: a candidate nearly as close as the positive may be right too.
+        how: ``none``; ``random_distant``, one drawn from another document (the paper, section 2.1); or what
+            ``settings.mining`` reads, for ``mine`` by BM25 or by the vectors of an untuned base.
+        seed: of what is drawn.
 
     Raises:
-        KeyError: for another ``how``.
-        ValueError: if a source has a single document, so nothing is distant, or a pair has no candidate at all.
+        ValueError: for another ``how``; if a source has a single document, so nothing is distant, or a pair has too few
+            candidates.
     """
-    makers = {"none": None, "random_distant": _random_distant, "mined": _mined}
-    if how not in makers:
-        raise KeyError(f"no negatives {how!r}; known: {', '.join(makers)}")
+    try:
+        mining = settings.mining(how)
+    except ValueError as error:
+        raise ValueError(f"negatives is {how!r:.100}; {error}") from None
     if how == "none":
         return pairs
+    base = models.load(models.spec(mining.base, paths.MODELS)) if mining and mining.by == "dense" else None
     numbered = pairs.with_row_index("row")
     negatives: dict[int, list[str]] = {}
     for (source, split), part in numbered.group_by("source", "split", maintain_order=True):
@@ -86,8 +89,88 @@ def with_negatives(pairs: pl.DataFrame, how: str, seed: int, margin: float = 0.9
             raise ValueError(
                 f"source {source}, split {split}: one document, so no negative is distant; use negatives 'none'"
             )
-        negatives |= dict(zip(part["row"], makers[how](part, seed, margin), strict=True))
+        made = mine(part, _similarity(part, base), mining, seed) if mining else _random_distant(part, seed)
+        negatives |= dict(zip(part["row"], made, strict=True))
     return pairs.with_columns(negatives=pl.Series([negatives[i] for i in range(len(pairs))], dtype=pl.List(pl.String)))
+
+
+def mine(
+    pairs: pl.DataFrame, similarity: Callable[[int, int], np.ndarray], how: settings.Mining, seed: int
+) -> list[list[str]]:
+    """Return the hard negatives of each pair, the nearest first: those of sentence-transformers' ``mine_hard_negatives``.
+
+    Three things are ours. A text of a pair of the same group, its anchors included, is never a negative. Margins go by the
+    pair's own positive, where theirs go by the farthest of the anchor's positives. Where the window holds too few, the next
+    nearest that fit the margins follow, and then the farthest texts of all, the safest; they drop such a pair.
+
+    Args:
+        pairs: B pairs of one source and split.
+        similarity: from first and last row (as of a slice) to the similarities (b, B) of their anchors to all positives.
+        how: window, margins, how many.
+        seed: of ``sampling_strategy`` ``random``.
+
+    Raises:
+        ValueError: if there are fewer texts of other groups than negatives wanted.
+    """
+    texts = pairs["positive"].to_list()
+    first = {text: row for row, text in reversed(list(enumerate(texts)))}
+    columns = np.array(sorted(first.values()))
+    place = {texts[column]: n for n, column in enumerate(columns)}  # N different texts
+    own = defaultdict(set)
+    for anchor, positive, group in (rows := pairs.select("anchor", "positive", "group").rows()):
+        own[group] |= {place[text] for text in (anchor, positive) if text in place}
+    end = how.range_max or how.range_min + 10 * how.num_negatives
+    depth = end + max(map(len, own.values()))
+    rng = np.random.default_rng(seed)
+    out = []
+    for start in range(0, len(pairs), 2048):
+        scores = similarity(start, start + 2048)[:, columns]  # (b, N)
+        for row, (_, positive, group) in zip(scores, rows[start : start + 2048], strict=True):
+            chosen = _chosen(row, own[group], row[place[positive]], how, depth, rng)
+            if len(chosen) < how.num_negatives:
+                raise _nothing_wrong(pairs, group)
+            out.append([texts[columns[c]] for c in chosen])
+    return out
+
+
+def _chosen(
+    row: np.ndarray, own: set[int], positive: np.float32, how: settings.Mining, depth: int, rng: np.random.Generator
+) -> list[int]:
+    """Return the columns of one anchor's negatives, fewer only if there are no more."""
+    limit = np.inf if how.absolute_margin is None else positive - how.absolute_margin
+    if how.relative_margin is not None:
+        limit = min(limit, positive - abs(positive) * how.relative_margin)
+    window = _fitting(row, own, limit, depth)[how.range_min : how.range_max]
+    if how.sampling_strategy == "random" and len(window) > how.num_negatives:
+        window = [window[n] for n in np.sort(rng.choice(len(window), how.num_negatives, replace=False))]
+    if len(window) < how.num_negatives:
+        farthest = (c for c in np.argsort(row, kind="stable").tolist() if c not in own)
+        window = list(dict.fromkeys([*_fitting(row, own, limit, len(row))[how.range_min :], *farthest]))
+    return window[: how.num_negatives]
+
+
+def _fitting(row: np.ndarray, own: set[int], limit: float, depth: int) -> list[int]:
+    """Return which of the ``depth`` nearest texts are not the anchor's own and no nearer than the limit, the nearest first.
+
+    Of equally near ones the first in the table stands first, whatever sorts them: a processor's own order is not the next one's.
+    """
+    near = np.arange(len(row))
+    if depth < len(row):
+        near = np.flatnonzero(row >= np.partition(row, -depth)[-depth])
+    near = near[np.argsort(-row[near], kind="stable")][:depth]
+    return [c for c, score in zip(near.tolist(), row[near].tolist(), strict=True) if c not in own and score <= limit]
+
+
+def _similarity(part: pl.DataFrame, base: encoder.Encoder | None) -> Callable[[int, int], np.ndarray]:
+    """Return the similarity of anchors to positives for ``mine``: cosines by the base, BM25 scores without one."""
+    anchors, texts = part["anchor"].to_list(), part["positive"].to_list()
+    if base is None:
+        return lambda start, stop: lexical.bm25_scores(anchors[start:stop], texts)
+    asked, kept = (
+        encoder.encode(base, side, prompt=base.prompts.get(name, ""), progress=True)
+        for name, side in (("query", anchors), ("document", texts))
+    )
+    return lambda start, stop: asked[start:stop] @ kept.T
 
 
 def _components(pairs: pl.DataFrame) -> np.ndarray:
@@ -105,7 +188,7 @@ def _components(pairs: pl.DataFrame) -> np.ndarray:
     return connected_components(edges, directed=False)[1][:n]
 
 
-def _random_distant(part: pl.DataFrame, seed: int, margin: float) -> list[list[str]]:
+def _random_distant(part: pl.DataFrame, seed: int) -> list[list[str]]:
     rng = np.random.default_rng(seed)
     texts, documents, groups = (part[c].to_list() for c in ("positive", "document", "group"))
     others = list(dict.fromkeys(zip(documents, groups, strict=True)))  # each once: the check below ends early
@@ -124,26 +207,6 @@ def _random_distant(part: pl.DataFrame, seed: int, margin: float) -> list[list[s
 def _nothing_wrong(part: pl.DataFrame, group: str) -> ValueError:
     source, split = part["source"][0], part["split"][0]
     return ValueError(
-        f"source {source}, split {split}: no pair of another group (and, for random_distant, document) than {group!r} is "
-        "left to be its negative; use negatives 'none'"
+        f"source {source}, split {split}: too few pairs of another group (and, for random_distant, document) than {group!r} "
+        "are left to be its negatives; use negatives 'none', or fewer"
     )
-
-
-def _mined(part: pl.DataFrame, seed: int, margin: float) -> list[list[str]]:
-    texts, groups = part["positive"].to_list(), np.array(part["group"].to_list())
-    out = []
-    for start in range(0, len(part), 2048):
-        block = part.slice(start, 2048)
-        scores = lexical.bm25_scores(block["anchor"].to_list(), texts)
-        for i in range(len(block)):
-            own = start + i
-            wrong = groups != groups[own]
-            if not wrong.any():
-                raise _nothing_wrong(part, str(groups[own]))
-            allowed = wrong & (scores[i] <= margin * scores[i, own])
-            if allowed.any():
-                chosen = np.argmax(np.where(allowed, scores[i], -1.0))
-            else:  # all stand nearer than the positive, which shares hardly a word with its anchor: the farthest is safest
-                chosen = np.argmin(np.where(wrong, scores[i], np.inf))
-            out.append([texts[int(chosen)]])
-    return out

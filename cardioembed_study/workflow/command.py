@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import polars as pl
 
@@ -30,10 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     search.add_argument("question")
     search.add_argument("--run", default="", help="a run of 02_train; by default the base of 03_retrieval alone")
     search.add_argument("-k", type=int, default=5, help="sentences shown (5)")
+    negatives = commands.add_parser(
+        "negatives", help="draw mined hard negatives for a person to judge, as CSV with texts"
+    )
+    negatives.add_argument("profile", help="a file of profiles/ whose 01_corpus has run")
+    negatives.add_argument("how", help="as the parameter negatives of 02_train, such as dense:10-50")
+    negatives.add_argument("-n", type=int, default=60, help="drawn (60)")
+    negatives.add_argument("--seed", type=int, default=17, help="of the draw (17)")
+    judged = commands.add_parser(
+        "judged", help="keep what was judged, without texts, and show how many negatives are false"
+    )
+    judged.add_argument(
+        "sample", nargs="*", type=Path, help="a CSV of `negatives` with its column false_negative filled"
+    )
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "search":
             lines = answers(chosen.profile, chosen.question, chosen.run, chosen.k)
+        elif chosen.command in ("negatives", "judged"):
+            lines = [_reviewed(chosen)]
         else:
             lines = [str(getattr(manifests, chosen.command)(_named(chosen)))]
         for line in lines:
@@ -82,6 +98,18 @@ def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
     for score, place in zip(scores[0], places[0], strict=True):
         row = table.row(int(place), named=True)
         yield f"{score:.3f}  {row['document']}, {row['section']}\n       {row['text']}"
+
+
+def _reviewed(chosen: argparse.Namespace) -> str:
+    """Return a sample to judge, or the rates of what was judged, as CSV."""
+    from cardioembed_study.training import review  # here, since it takes seconds to load
+
+    if chosen.command == "negatives":
+        table = pl.read_parquet(paths.need(paths.pairs(chosen.profile, "definition"), "01_corpus"))
+        return review.draw(table, chosen.how, chosen.n, chosen.seed).write_csv()
+    for sample in chosen.sample:
+        review.keep(sample)
+    return review.rates().write_csv(float_precision=3)
 
 
 def _named(chosen: argparse.Namespace) -> manifests.Source | str:

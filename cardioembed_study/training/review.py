@@ -1,0 +1,78 @@
+"""How many mined negatives are false ones? A sample for a person to judge, and the rate among those judged.
+
+A mined negative is false if it would by itself be an acceptable answer to the anchor: it says the same thing of the same term.
+What it says of a broader, narrower or neighbouring term is no answer, nor is a sentence that only names the term.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import polars as pl
+from scipy.stats import binomtest
+
+from cardioembed_lib import files
+from cardioembed_study import paths
+from cardioembed_study.training import mixture
+
+JUDGED = paths.MANIFESTS / "negatives" / "judged.csv"
+KEPT = ("negatives", "seed", "anchor_id", "positive_id", "negative_id", "sha256", "false_negative")
+
+
+def draw(pairs: pl.DataFrame, how: str, n: int, seed: int) -> pl.DataFrame:
+    """Return mined negatives of training pairs, drawn by seed, in a table for a person, who fills ``false_negative``.
+
+    Args:
+        pairs: of one kind (``pairs.SCHEMA``).
+        how: as the parameter ``negatives`` of ``02_train``.
+        n: rows; all if there are fewer.
+        seed: of the draw, and of mining by chance.
+
+    Returns:
+        ``KEPT`` (``sha256`` of the three texts, 16 digits), then ``anchor``, ``positive`` and ``negative``, the texts: not to
+        be published.
+    """
+    train = mixture.mix([pairs.filter(split="train")])
+    made = mixture.with_negatives(train, how, seed).explode("negatives").rename({"negatives": "negative"})
+    drawn = made.sample(min(n, len(made)), seed=seed, shuffle=False)
+    origin = train.select("source", negative="positive", negative_id="positive_id").unique(
+        ["source", "negative"], keep="first", maintain_order=True
+    )
+    drawn = drawn.join(origin, on=["source", "negative"], how="left", maintain_order="left")
+    texts = drawn.select("anchor", "positive", "negative")
+    digests = [hashlib.sha256("\n".join(row).encode()).hexdigest()[:16] for row in texts.rows()]
+    drawn = drawn.with_columns(
+        negatives=pl.lit(how), seed=pl.lit(seed), sha256=pl.Series(digests), false_negative=pl.lit("")
+    )
+    return drawn.select(*KEPT, *texts.columns)
+
+
+def keep(sample: Path, judged: Path = JUDGED) -> None:
+    """Add the judgements of a sample to those kept, by ids and hash, without a text.
+
+    Raises:
+        ValueError: if a row is not judged ``true`` or ``false``.
+    """
+    found = pl.read_csv(sample, infer_schema=False).select(KEPT)
+    strange = found.filter(~pl.col("false_negative").is_in(["true", "false"]).fill_null(False))
+    if len(strange):
+        raise ValueError(
+            f"{sample.name}: {len(strange)} of {len(found)} rows have no judgement, the first of {strange['anchor_id'][0]}; "
+            "wanted true or false in false_negative"
+        )
+    parts = [pl.read_csv(judged, infer_schema=False), found] if judged.exists() else [found]
+    kept = pl.concat(parts).unique(KEPT[:-1], keep="last", maintain_order=True)
+    files.write(judged, kept.write_csv())
+
+
+def rates(judged: Path = JUDGED) -> pl.DataFrame:
+    """Return the share of false negatives for each way of mining: ``n``, ``false``, ``rate``, and Wilson's 95 % interval."""
+    table = pl.read_csv(judged)
+    counts = table.group_by("negatives", maintain_order=True).agg(n=pl.len(), false=pl.col("false_negative").sum())
+    ends = [binomtest(k, n).proportion_ci(method="wilson") for n, k in counts.select("n", "false").iter_rows()]
+    return counts.with_columns(
+        rate=pl.col("false") / pl.col("n"),
+        low=pl.Series([end.low for end in ends], dtype=pl.Float64),
+        high=pl.Series([end.high for end in ends], dtype=pl.Float64),
+    )
