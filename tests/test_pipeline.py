@@ -32,7 +32,8 @@ def finished(tmp_path, monkeypatch):
         monkeypatch.setattr(paths, name, folder / getattr(paths, name).relative_to(paths.ROOT))
     monkeypatch.delenv("CARDIOEMBED_ARTIFACTS", raising=False)
     made = folder / "artifacts" / "toy"
-    records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "forgetting.tuned", "mteb.tiny", "mteb.a"]
+    records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "advice.tuned", "forgetting.tuned"]
+    records += ["mteb.tiny", "mteb.a"]
     records += ["notes.all", "mimic.bm25", "mimic.tiny", "effects.all"]
     records += [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in ("tiny", "a", "b")]
     records += ["hybrid.tiny", "hybrid.tuned", *(f"retrieval.bm25+{model}" for model in ("tiny", "a", "b"))]
@@ -78,7 +79,7 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert publish.main(["evidence", "toy"]) == 0
     assert "wrote book/results/toy" in capsys.readouterr().out
     assert listing(finished / "book" / "executed") == {f"{name}.ipynb" for name in EXECUTED}
-    assert len(listing(finished / "book" / "results" / "toy")) == 22
+    assert len(listing(finished / "book" / "results" / "toy")) == 23
     assert not any((finished / name).exists() for name in old)
     assert all((finished / name).exists() for name in kept)
     readme = (finished / "README.md").read_text()

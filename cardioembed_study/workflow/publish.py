@@ -60,7 +60,7 @@ def records(profile: Profile) -> dict[str, list[str]]:
         "02_train": [f"train.{run}" for run in profile.runs],
         "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
         + [f"retrieval.{show.WITH_BM25}{model}" for model in _models(retrieval)]
-        + [f"comparison.{recipe}" for recipe in _recipes(profile, retrieval.runs)]
+        + [f"{kind}.{recipe}" for kind in ("comparison", "advice") for recipe in _recipes(profile, retrieval.runs)]
         + [
             f"hybrid.{recipe}"
             for recipe in (retrieval.base, *(_recipes(profile, retrieval.runs) if retrieval.runs else []))
