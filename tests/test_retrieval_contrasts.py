@@ -6,7 +6,7 @@ import pytest
 
 from cardioembed_study import lexical
 from cardioembed_study.corpus import pairs
-from cardioembed_study.retrieval import contrasts, evaluation, pools
+from cardioembed_study.retrieval import contrasts, evaluation, pools, rivals
 from cardioembed_study.retrieval.pools import Outcome, Task
 
 NONE = np.full(2, np.nan, dtype=np.float32)
@@ -101,7 +101,7 @@ def test_advice_takes_the_mean_over_seeds_less_each_way_of_searching_that_needs_
     asked = task("t", "ab")
     ranks = {"base": (4, 4), "bm25": (2, 4), "bm25+base": (2, 2), "s1": (1, 1), "s2": (1, 2)}
     outcomes = {name: {"t": outcome(*both)} for name, both in ranks.items()}
-    found = evaluation.advice(asked, outcomes, "base", ["s1", "s2"], seed=17)
+    found = rivals.differences(asked, outcomes, "base", ["s1", "s2"], seed=17)
     differences = {way: {rival: m["difference"] for rival, m in less.items()} for way, less in found.items()}
     assert differences == {
         "tuned": {"base": 0.625, "bm25": 0.5, "hybrid": 0.375},
@@ -109,4 +109,4 @@ def test_advice_takes_the_mean_over_seeds_less_each_way_of_searching_that_needs_
         "hybrid": {"base": 0.25, "bm25": 0.125},
     }
     assert (found["tuned"]["hybrid"]["low"], found["tuned"]["hybrid"]["high"]) == (0.25, 0.5)  # the two documents
-    assert set(evaluation.advice(asked, outcomes, "base", [], seed=17)) == {"bm25", "hybrid"}
+    assert set(rivals.differences(asked, outcomes, "base", [], seed=17)) == {"bm25", "hybrid"}

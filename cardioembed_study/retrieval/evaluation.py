@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cardioembed_lib import metrics, statistics
-from cardioembed_study import show
 from cardioembed_study.retrieval.pools import Outcome, Task
 
 POOL_SIZES = (30, 100, 300, 1000, 3000, 10_000)
@@ -80,35 +79,6 @@ def compare(
     for entry, p in zip(found.values(), statistics.holm([m["p"] for m in found.values()]), strict=True):
         entry["p_holm"] = float(p)
     return found
-
-
-def advice(
-    task: Task, outcomes: Mapping[str, Mapping[str, Outcome]], base: str, runs: Sequence[str], seed: int
-) -> dict[str, dict[str, dict]]:
-    """Return what the advice to a reader is made of: each way of searching less those that it has to beat.
-
-    Args:
-        task: the headline task.
-        outcomes: by model, then by task; BM25's and the base's hybrid with it among them.
-        base: the untuned model.
-        runs: the runs of one recipe, one a seed; without any nothing is said of ``tuned``.
-        seed: as for ``compare``.
-
-    Returns:
-        ``tuned`` less ``base``, ``bm25`` and ``hybrid``, ``bm25`` less ``base``, ``hybrid`` less both, as ``compare`` gives them.
-    """
-    untuned = {"base": base, "bm25": "bm25", "hybrid": f"{show.WITH_BM25}{base}"}
-    rivals = {"tuned": untuned} if runs else {}
-    rivals |= {"bm25": ["base"], "hybrid": ["base", "bm25"]}
-    return {
-        way: {
-            rival: compare(
-                {task.name: task}, outcomes, untuned[rival], runs if way == "tuned" else [untuned[way]], seed
-            )[task.name]
-            for rival in others
-        }
-        for way, others in rivals.items()
-    }
 
 
 def over_seeds(gains: NDArray[np.float64]) -> dict[str, dict[str, float]]:
