@@ -25,7 +25,7 @@ from cardioembed_study.claims import page as claims_page
 from cardioembed_study.corpus import manifests
 from cardioembed_study.forgetting import tables as forgetting_tables
 from cardioembed_study.notes import tables as note_tables
-from cardioembed_study.report import front_page, published
+from cardioembed_study.report import advice, front_page, published
 from cardioembed_study.retrieval import look
 from cardioembed_study.retrieval import tables as retrieval_tables
 from cardioembed_study.training import tables as training_tables
@@ -99,6 +99,7 @@ def fewest_numbers():
         | front_page.answer(results, {}, "base")
         | published.numbers(claims)
         | training_tables.numbers({})
+        | advice.numbers({})
         | claims_page.numbers(verdicts.judge(claims, {}), checks.compute(claims))
     )
 

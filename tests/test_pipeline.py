@@ -94,6 +94,15 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert publish.main(["evidence", "toy"]) == 0 and (finished / "adapters/tiny-a").is_dir(), "it names none"
 
 
+def test_the_adapter_of_a_book_that_is_not_published_lies_beside_its_pages_with_its_card(finished):
+    name_an_adapter(finished)
+    assert publish.main(["assemble", "toy"]) == 0
+    folder = finished / "artifacts" / "toy" / "adapters" / "tiny-a"
+    assert listing(folder) == {"README.md", "SHA256SUMS", "adapter_model.safetensors"}
+    assert (folder / "README.md").read_text().count('"artifacts/toy/adapters/tiny-a"') == 3
+    assert not any((finished / "adapters").iterdir())
+
+
 def test_an_adapter_without_the_records_of_its_recipe_is_not_published(finished, capsys):
     name_an_adapter(finished)
     (finished / "artifacts/toy/results/retrieval.all-MiniLM-L6-v2.json").unlink()
