@@ -261,7 +261,7 @@ def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
     assert manifests.documents(manifests.load("my_textbook")) == ["01.md"]
     (tmp_path / "mine.yaml").write_text(profile)
     monkeypatch.setattr(paths, "PROFILES", tmp_path)
-    assert list(settings.profile("mine").runs) == ["first"]
+    assert list(settings.profile("mine").runs) == [f"kept-seed{seed}" for seed in (17, 18, 19)]
     (tmp_path / "clinical.yaml").write_text(clinical)
     assert list(settings.profile("clinical").runs) == ["infonce", "soft_chapter"]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from cardioembed_study import paths
+from cardioembed_study.report import advice
 
 PARTS = ["nephron", "glomerulus", "calyx", "pelvis", "ureter", "hilum", "cortex", "medulla", "papilla", "fascia"]
 PLACES = ["upper pole", "lower pole", "lateral border", "renal sinus", "retroperitoneal space", "bladder neck"]
@@ -46,10 +48,12 @@ def add_book(project, folder, write, pairs):
     manifest = {"name": "kidney", "title": "Kidneys", "role": "corpus", "format": "markdown", "path": str(folder)}
     manifest |= {"licence": "all rights reserved", "access": "private", "cardiology": []}
     (project / "data_manifests" / "sources" / "kidney.yaml").write_text(yaml.safe_dump(manifest))
+    told = re.findall(r"^```yaml\n(.*?)^```", (paths.BOOK / "use.md").read_text(), re.M | re.S)[1]  # to readers
+    kept = yaml.safe_load(told)["02_train"]["kept-seed17"]
     profile = {
         "01_notes": {"source": ""},
         "01_corpus": {"sources": ["kidney"], "other_split": [0.5, 0.2, 0.3]},
-        "02_train": {"first": {"pairs": pairs, "batch_size": 8, "epochs": 1, "lora_rank": 4, "keep_weight": 15.0}},
+        "02_train": {"first": kept | {"pairs": pairs, "epochs": 1, "lora_rank": 4, "max_length": 48, "keep_each": 20}},
         "adapters": {"my-adapter": "first"},
         "03_retrieval": {"runs": ["first"]},
         "04_mteb": {"runs": ["first"]},
@@ -98,13 +102,20 @@ def run(project, *words):
 def test_a_book_of_another_specialty_runs_from_corpus_to_report(project, write, pairs, tasks):
     add_book(project, project.parent / "kidney", write, pairs)
     run(project, "snakemake", "--cores", "all", "--config", "profile=mine", "--", "all")
+    run(project, "cardioembed_study.workflow.publish", "assemble", "mine")
     made = project / "artifacts" / "mine"
     passages = pl.read_parquet(made / "corpus" / "passages.parquet")
     assert passages["source"].unique().to_list() == ["kidney"]
     assert passages.filter(kind="glossary").height == 60 * ("definition" in pairs)
-    comparison = json.loads((made / "results" / "comparison.tuned.json").read_text())
+    comparison = json.loads((made / "results" / "comparison.kept.json").read_text())
     of_book = [task for task in comparison["counts"] if not task.startswith("paraphrase")]
     assert of_book == tasks and "paraphrase_hand" in comparison["counts"]
+    assert "too few documents to tell" in (made / "book" / "tables" / "advice.md").read_text()
+    assert f"kept: {advice.SAID['few']}" in (made / "executed" / "06_report.ipynb").read_text()
+    card = (made / "adapters" / "my-adapter" / "README.md").read_text()
+    assert (
+        'SentenceTransformer("artifacts/mine/adapters/my-adapter")' in card and "Kidneys, all rights reserved" in card
+    )
     shown = "".join(p.read_text() for p in made.rglob("executed/*.ipynb")) + "".join(
         p.read_text() for p in made.rglob("tables/*")
     )

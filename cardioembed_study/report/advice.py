@@ -103,13 +103,13 @@ def rows(records: Mapping[str, Mapping]) -> list[dict[str, Any]]:
 def gains(records: Mapping[str, Mapping]) -> pl.DataFrame:
     """Return what each way of searching scores less the base, as ``show.forest`` draws it; no row without records."""
     found = [
-        (f"{_title(record)}, MRR", mark, m["difference"], m["low"], m["high"])
+        ("", f"{_title(record)}, MRR", mark, m["difference"], m["low"], m["high"])
         for n, (recipe, record) in enumerate(records.items())
         for way, mark in (("tuned", recipe), ("bm25", WAYS["bm25"]), ("hybrid", WAYS["hybrid"]))
         if (m := record["metrics"].get(way, {}).get("base")) and (way == "tuned" or n == len(records) - 1)
     ]
-    schema = {"row": pl.String, "mark": pl.String, **dict.fromkeys(("value", "low", "high"), pl.Float64)}
-    return pl.DataFrame(found, schema=schema, orient="row").with_columns(group=pl.lit(""))
+    schema = dict.fromkeys(("group", "row", "mark"), pl.String) | dict.fromkeys(("value", "low", "high"), pl.Float64)
+    return pl.DataFrame(found, schema=schema, orient="row")
 
 
 def forest(records: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]:
