@@ -99,7 +99,7 @@ def fewest_numbers():
         | front_page.answer(results, {}, "base")
         | published.numbers(claims)
         | training_tables.numbers({})
-        | advice.numbers({})
+        | advice.numbers({}, FEWEST)
         | claims_page.numbers(verdicts.judge(claims, {}), checks.compute(claims))
     )
 

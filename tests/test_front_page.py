@@ -145,11 +145,15 @@ def test_the_page_of_advice_says_what_it_follows_from():
     (row,) = advice.rows(advised(low=0.001))
     assert row["advice"] == "use this adapter" and row["best without tuning"] == "BM25 and base, MRR 0.550"
     assert row["deciding difference"] == "+0.030 (+0.001 to +0.060)" and (row["queries"], row["documents"]) == (300, 25)
-    said = advice.numbers(advised(low=-0.001))
+    said = advice.numbers(advised(low=-0.001), ["heading_heldout", "question_heldout"])
     assert said["advice_words"] == "kept: use BM25 and the base together, without tuning"
     assert said["advice_task"] == "Held-out headings, n = 300 from 25 documents"
+    assert said["advice_not_asked"].startswith(
+        "held-out cardiology definitions (no glossary in cardiology chapters), held"
+    )
+    assert "questions" not in said["advice_not_asked"]
     assert advice.gains(advised(0.001))["mark"].to_list() == ["kept", "BM25", "BM25 and base"]
-    assert advice.rows({}) == [] and advice.numbers({})["advice_words"] == front_page.NONE
+    assert advice.rows({}) == [] and advice.numbers({}, [])["advice_words"] == front_page.NONE
 
 
 def test_few_documents_come_before_any_result_and_without_an_adapter_bm25_is_weighed_alone():
@@ -159,4 +163,4 @@ def test_few_documents_come_before_any_result_and_without_an_adapter_bm25_is_wei
     untuned["metrics"] = {way: m for way, m in untuned["metrics"].items() if way != "tuned"}
     (row,) = advice.rows({"tuned": untuned})
     assert (row["recipe"], row["adapter's MRR"]) == ("none was tuned", "none") and "BM25 and the base" in row["advice"]
-    assert advice.numbers({"tuned": untuned})["advice_words"].startswith("no adapter: use BM25")
+    assert advice.numbers({"tuned": untuned}, [])["advice_words"].startswith("no adapter: use BM25")

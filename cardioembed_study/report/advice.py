@@ -37,6 +37,12 @@ SAID = {
 }
 WAYS = {"base": "base", "bm25": "BM25", "hybrid": "BM25 and base"}  # those that need no tuning
 
+NEEDED = {  # what held-out documents must have to be asked a task
+    "definition_cardiology": "glossary in cardiology chapters",
+    "definition_other": "glossary in other chapters",
+    "question_heldout": "questions with answers",
+}
+
 
 def levels(m: Mapping[str, Mapping]) -> dict[str, float]:
     """Return the MRR of each way of searching that needs no tuning, the simplest first."""
@@ -139,12 +145,19 @@ def write_next(profile: str, base: str, adapters: Iterable[str]) -> None:
     files.write(paths.artifacts(profile) / "tables" / "advice-next.md", show.HEAD + "\n".join([*lines, ""]))
 
 
-def numbers(records: Mapping[str, Mapping]) -> dict[str, Any]:
-    """Return the words and numbers that the page quotes, by the name under which it asks for them."""
+def numbers(records: Mapping[str, Mapping], asked: Iterable[str]) -> dict[str, Any]:
+    """Return the words and numbers that the page quotes, by the name under which it asks for them.
+
+    Args:
+        records: recipe to its record ``advice.<recipe>``.
+        asked: the tasks of 03 that the texts could be asked.
+    """
     told = [(recipe, record["metrics"], next(iter(record["counts"].values()))) for recipe, record in records.items()]
     words = [f"{recipe if 'tuned' in m else 'no adapter'}: {SAID[decide(m, n['documents'])]}" for recipe, m, n in told]
     said = {"words": "; ".join(words) or front_page.NONE, "least": LEAST, "widest": WIDEST}
     said["task"] = _title(next(iter(records.values()))) if records else front_page.NONE
+    lacking = [f"{tables.TASKS[task]} (no {what})" for task, what in NEEDED.items() if task not in asked]
+    said["not_asked"] = ", ".join(lacking) or "none"
     return {f"advice_{name}": value for name, value in said.items()}
 
 
