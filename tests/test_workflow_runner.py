@@ -355,7 +355,7 @@ def test_sources_are_the_notebook_and_what_it_imports_also_indirectly(project):
     [
         (
             ["definition"],
-            "have no pairs of 'definition' for training and dev .*; there are heading, adjacent: set its `pairs`",
+            "have no pairs of 'definition' for training and dev .*; there are adjacent, heading: set its `pairs`",
         ),
         (["definition", "heading"], "no pairs of 'definition'"),  # dev asks the first kind
         (["heading", "adjacent"], None),
