@@ -116,6 +116,8 @@ def test_a_book_of_another_specialty_runs_from_corpus_to_report(project, write, 
     assert (
         'SentenceTransformer("artifacts/mine/adapters/my-adapter")' in card and "Kidneys, all rights reserved" in card
     )
+    found = run(project, "cardioembed_study.workflow.command", "search", "mine", "What secretes renin?", "-k", "1")
+    assert "first its tuned model" in found and "\n1  base   0." in found and "\n1  first  0." in found
     shown = "".join(p.read_text() for p in made.rglob("executed/*.ipynb")) + "".join(
         p.read_text() for p in made.rglob("tables/*")
     )
