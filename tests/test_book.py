@@ -25,7 +25,7 @@ from cardioembed_study.claims import page as claims_page
 from cardioembed_study.corpus import manifests
 from cardioembed_study.forgetting import tables as forgetting_tables
 from cardioembed_study.notes import tables as note_tables
-from cardioembed_study.report import front_page, published
+from cardioembed_study.report import advice, front_page, published
 from cardioembed_study.retrieval import look
 from cardioembed_study.retrieval import tables as retrieval_tables
 from cardioembed_study.training import tables as training_tables
@@ -99,6 +99,7 @@ def fewest_numbers():
         | front_page.answer(results, {}, "base")
         | published.numbers(claims)
         | training_tables.numbers({})
+        | advice.numbers({}, FEWEST)
         | claims_page.numbers(verdicts.judge(claims, {}), checks.compute(claims))
     )
 
@@ -260,7 +261,7 @@ def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
     assert manifests.documents(manifests.load("my_textbook")) == ["01.md"]
     (tmp_path / "mine.yaml").write_text(profile)
     monkeypatch.setattr(paths, "PROFILES", tmp_path)
-    assert list(settings.profile("mine").runs) == ["first"]
+    assert list(settings.profile("mine").runs) == [f"kept-seed{seed}" for seed in (17, 18, 19)]
     (tmp_path / "clinical.yaml").write_text(clinical)
     assert list(settings.profile("clinical").runs) == ["infonce", "soft_chapter"]
 

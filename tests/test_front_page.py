@@ -3,7 +3,7 @@
 import pytest
 
 from cardioembed_study.claims import ledger
-from cardioembed_study.report import front_page, published
+from cardioembed_study.report import advice, front_page, published
 from cardioembed_study.retrieval import tables
 from cardioembed_study.training import tables as training_tables
 
@@ -72,6 +72,11 @@ def test_the_answer_tells_gain_cost_and_what_needs_no_tuning():
     assert (said["answer_bm25_inside"], said["answer_bm25_questions"]) == ("+0.100", "-0.300")
     assert said["answer_taught"].endswith("is not measured")
     assert {said[f"answer_{name}"] for name in ("outside", "specialty", "hybrid_inside")} == {front_page.NONE}
+    alone = records()
+    del alone["comparison"]["tuned"]
+    assert (
+        front_page.answer(alone, {}, "base")["answer_kept_share"] == front_page.NONE
+    )  # of a gain that was not measured
     folds = {
         "folds": {"metrics": {"contrasts": {"specialty": UNSURE, "format": HIGHER, "format_less_specialty": HIGHER}}}
     }
@@ -125,3 +130,37 @@ def test_acc_at_1_is_shown_in_points_beside_bm25():
     (row,) = tables.first_rows(results, {"tuned": tuned})
     assert (row["BM25"], row["base"], row["tuned"], row["difference, points"]) == ("52.5 %", "50.0 %", "55.3 %", "+5.3")
     assert tables.first_rows(results, {"tuned": {"metrics": {"definition_cardiology": {}}}}) == []
+
+
+def advised(low, documents=25):
+    """Return records of one recipe whose adapter is above BM25 and base by 0.03, the interval beginning at ``low``; made up."""
+    less = {"difference": 0.03, "low": low, "high": 0.06}
+    tuned = {way: less | {"base_mrr": mrr, "tuned_mrr": 0.58} for way, mrr in {"base": 0.5, "hybrid": 0.55}.items()}
+    both, words = ({"difference": d, "low": 0.01, "high": 0.09, "base_mrr": 0.5} for d in (0.05, 0.04))
+    m = {"tuned": tuned, "hybrid": {"base": both | {"tuned_mrr": 0.55}}, "bm25": {"base": words | {"tuned_mrr": 0.54}}}
+    return {"kept": {"metrics": m, "counts": {"heading_heldout": {"queries": 300, "documents": documents}}}}
+
+
+def test_the_page_of_advice_says_what_it_follows_from():
+    (row,) = advice.rows(advised(low=0.001))
+    assert row["advice"] == "use this adapter" and row["best without tuning"] == "BM25 and base, MRR 0.550"
+    assert row["deciding difference"] == "+0.030 (+0.001 to +0.060)" and (row["queries"], row["documents"]) == (300, 25)
+    said = advice.numbers(advised(low=-0.001), ["heading_heldout", "question_heldout"])
+    assert said["advice_words"] == "kept: use BM25 and the base together, without tuning"
+    assert said["advice_task"] == "Held-out headings, n = 300 from 25 documents"
+    assert said["advice_not_asked"].startswith(
+        "held-out cardiology definitions (no glossary in cardiology chapters), held"
+    )
+    assert "questions" not in said["advice_not_asked"]
+    assert advice.gains(advised(0.001))["mark"].to_list() == ["kept", "BM25", "BM25 and base"]
+    assert advice.rows({}) == [] and advice.numbers({}, [])["advice_words"] == front_page.NONE
+
+
+def test_few_documents_come_before_any_result_and_without_an_adapter_bm25_is_weighed_alone():
+    (row,) = advice.rows(advised(low=0.001, documents=19))
+    assert row["advice"] == "too few documents to tell"
+    untuned = advised(0.001)["kept"]
+    untuned["metrics"] = {way: m for way, m in untuned["metrics"].items() if way != "tuned"}
+    (row,) = advice.rows({"tuned": untuned})
+    assert (row["recipe"], row["adapter's MRR"]) == ("none was tuned", "none") and "BM25 and the base" in row["advice"]
+    assert advice.numbers({"tuned": untuned}, [])["advice_words"].startswith("no adapter: use BM25")

@@ -32,7 +32,8 @@ def finished(tmp_path, monkeypatch):
         monkeypatch.setattr(paths, name, folder / getattr(paths, name).relative_to(paths.ROOT))
     monkeypatch.delenv("CARDIOEMBED_ARTIFACTS", raising=False)
     made = folder / "artifacts" / "toy"
-    records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "forgetting.tuned", "mteb.tiny", "mteb.a"]
+    records = ["corpus.all", "train.a", "train.b", "comparison.tuned", "advice.tuned", "forgetting.tuned"]
+    records += ["mteb.tiny", "mteb.a"]
     records += ["notes.all", "mimic.bm25", "mimic.tiny", "effects.all"]
     records += [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in ("tiny", "a", "b")]
     records += ["hybrid.tiny", "hybrid.tuned", *(f"retrieval.bm25+{model}" for model in ("tiny", "a", "b"))]
@@ -78,7 +79,7 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert publish.main(["evidence", "toy"]) == 0
     assert "wrote book/results/toy" in capsys.readouterr().out
     assert listing(finished / "book" / "executed") == {f"{name}.ipynb" for name in EXECUTED}
-    assert len(listing(finished / "book" / "results" / "toy")) == 22
+    assert len(listing(finished / "book" / "results" / "toy")) == 23
     assert not any((finished / name).exists() for name in old)
     assert all((finished / name).exists() for name in kept)
     readme = (finished / "README.md").read_text()
@@ -91,6 +92,15 @@ def test_published_evidence_is_the_finished_profile_and_nothing_older(finished, 
     assert (finished / "adapters/tiny-a/README.md").read_text().count("adapters/tiny-a") == 3
     toy_tree.write_profile(finished)
     assert publish.main(["evidence", "toy"]) == 0 and (finished / "adapters/tiny-a").is_dir(), "it names none"
+
+
+def test_the_adapter_of_a_book_that_is_not_published_lies_beside_its_pages_with_its_card(finished):
+    name_an_adapter(finished)
+    assert publish.main(["assemble", "toy"]) == 0
+    folder = finished / "artifacts" / "toy" / "adapters" / "tiny-a"
+    assert listing(folder) == {"README.md", "SHA256SUMS", "adapter_model.safetensors"}
+    assert (folder / "README.md").read_text().count('"artifacts/toy/adapters/tiny-a"') == 3
+    assert not any((finished / "adapters").iterdir())
 
 
 def test_an_adapter_without_the_records_of_its_recipe_is_not_published(finished, capsys):

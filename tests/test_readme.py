@@ -63,6 +63,7 @@ def passages(folder):
     rows = [{"kind": "sentence", "document": "d", "section": "s", "text": text} for text in SENTENCES]
     with files.replacing(folder / "artifacts" / "embedded" / "corpus" / "passages.parquet") as aside:
         pl.DataFrame(rows).write_parquet(aside)
+    shutil.rmtree(folder / "artifacts" / "embedded" / "runs")  # whose adapters are empty files: the base alone is asked
 
 
 def evidence(folder):

@@ -6,7 +6,7 @@ import pytest
 
 from cardioembed_study import lexical
 from cardioembed_study.corpus import pairs
-from cardioembed_study.retrieval import contrasts, evaluation, pools
+from cardioembed_study.retrieval import contrasts, evaluation, pools, rivals
 from cardioembed_study.retrieval.pools import Outcome, Task
 
 NONE = np.full(2, np.nan, dtype=np.float32)
@@ -95,3 +95,18 @@ def test_topics_are_asked_apart_and_a_draw_of_questions_is_its_own_pool():
         **{f"{kind}_{topic}": (4, 8) for kind in ("definition", "heading") for topic in ("cardiology", "other")},
         **{f"medquad_{topic}": (2, 2) for topic in ("cardiology", "other")},
     }
+
+
+def test_advice_takes_the_mean_over_seeds_less_each_way_of_searching_that_needs_no_tuning():
+    asked = task("t", "ab")
+    ranks = {"base": (4, 4), "bm25": (2, 4), "bm25+base": (2, 2), "s1": (1, 1), "s2": (1, 2)}
+    outcomes = {name: {"t": outcome(*both)} for name, both in ranks.items()}
+    found = rivals.differences(asked, outcomes, "base", ["s1", "s2"], seed=17)
+    differences = {way: {rival: m["difference"] for rival, m in less.items()} for way, less in found.items()}
+    assert differences == {
+        "tuned": {"base": 0.625, "bm25": 0.5, "hybrid": 0.375},
+        "bm25": {"base": 0.125},
+        "hybrid": {"base": 0.25, "bm25": 0.125},
+    }
+    assert (found["tuned"]["hybrid"]["low"], found["tuned"]["hybrid"]["high"]) == (0.25, 0.5)  # the two documents
+    assert set(rivals.differences(asked, outcomes, "base", [], seed=17)) == {"bm25", "hybrid"}

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import io
 import json
@@ -12,7 +13,7 @@ import nbformat
 import pytest
 import toy_tree
 
-from cardioembed_study import paths
+from cardioembed_study import paths, records
 from cardioembed_study.workflow import executed, runner
 
 TESTS = os.path.dirname(__file__)
@@ -165,7 +166,7 @@ def test_a_terminated_run_leaves_nothing(project):
 SAY_ALL = """import logging, os, subprocess, sys
 sys.path.append({tests!r})
 import leaks
-from cardioembed_study import paths
+from cardioembed_study import paths, records
 room = paths.restricted(profile)
 for kind, value in leaks.leaks():
     print(value)
@@ -347,3 +348,26 @@ def test_sources_are_the_notebook_and_what_it_imports_also_indirectly(project):
     found = {path.name for path in executed.sources("02_train")}
     assert {"training.py", "encoder.py", "losses.py", "lora.py", "pooling.py", "models.yaml"} <= found
     assert not {"corpus.py", "metrics.py", "runner.py"} & found
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (
+            ["definition"],
+            "have no pairs of 'definition' for training and dev .*; there are adjacent, heading: set its `pairs`",
+        ),
+        (["definition", "heading"], "no pairs of 'definition'"),  # dev asks the first kind
+        (["heading", "adjacent"], None),
+    ],
+)
+def test_a_run_on_pairs_that_a_book_without_glossary_does_not_have_is_refused(tmp_path, monkeypatch, pairs, said):
+    monkeypatch.setenv("CARDIOEMBED_ARTIFACTS", str(tmp_path))
+    runner.refuse_nothing("mine", "first", pairs)  # before 01_corpus nothing is known
+    counts = {"pairs": {"definition": {}, "heading": {"other": {"train": 9, "dev": 3}}, "question": {}}}
+    counts["pairs"]["adjacent"] = counts["pairs"]["heading"]
+    records.write(
+        records.path("mine", "corpus", "all"), metrics={}, counts=counts, inputs=[], params={"profile": "mine"}
+    )
+    with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext():
+        runner.refuse_nothing("mine", "first", pairs)

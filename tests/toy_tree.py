@@ -32,7 +32,8 @@ FILES = {
     "02_train": f"[(f'results/train.{{run}}.json', '{RECORD}'), (f'runs/{{run}}/adapter/adapter_model.safetensors', '')]",
     "03_retrieval": f"[(f'results/{{kind}}.{{m}}.json', '{RECORD}') for kind in ('retrieval', 'similarity')"
     f" for m in [base, *runs]] + [(f'results/retrieval.bm25+{{m}}.json', '{RECORD}') for m in [base, *runs]]"
-    f" + [(f'results/{{name}}.json', '{RECORD}') for name in ('comparison.tuned', f'hybrid.{{base}}', 'hybrid.tuned')]",
+    f" + [(f'results/{{name}}.json', '{RECORD}') for name in"
+    " ('comparison.tuned', 'advice.tuned', f'hybrid.{base}', 'hybrid.tuned')]",
     "03_domain": f"[(f'results/domain.{{part}}.json', '{RECORD}') for part in ('power', 'matrix', 'folds')]",
     "04_mteb": f"[(f'results/mteb.{{m}}.json', '{RECORD}') for m in [base, *runs]]"
     f" + [('results/forgetting.tuned.json', '{RECORD}')]",

@@ -171,7 +171,8 @@ def answer(results: Mapping[str, Mapping], domain: Mapping[str, Mapping], base: 
     found = {name: _measured(results, *place) for name, place in QUOTED.items()}
     for name, m in found.items():
         said |= {name: WORDS[told(m)] if m else NONE, f"{name}_change": change(m | asked[QUOTED[name][2]] if m else {})}
-    share = found["kept"]["difference"] / found["inside"]["difference"] if found["kept"] else None
+    both = found["kept"] and found["inside"]
+    share = found["kept"]["difference"] / found["inside"]["difference"] if both else None
     said |= {"kept_share": f"{100 * share:.0f} %" if share else NONE, "kept_cost": cost(results, "kept")}
     for name in ("inside", "questions"):
         task = QUOTED[name][2]

@@ -28,7 +28,7 @@ KINDS = {  # of pairs, in words
 }
 
 
-def write(folder: Path, name: str, run: str, results: Path) -> Path:
+def write(folder: Path, name: str, run: str, results: Path, below: str = "") -> Path:
     """Write ``README.md`` into an adapter's folder and return it.
 
     Args:
@@ -36,6 +36,7 @@ def write(folder: Path, name: str, run: str, results: Path) -> Path:
         name: under which it is published.
         run: of ``02_train``, whose adapter it is.
         results: folder of the profile's records.
+        below: where ``adapters`` lies, seen from the repository: "artifacts/mine/"; by default the repository itself.
 
     Raises:
         FileNotFoundError: a record is missing; names the notebook that makes it.
@@ -57,7 +58,7 @@ def write(folder: Path, name: str, run: str, results: Path) -> Path:
     read["base"], read["own"] = (_read(results, "retrieval", model, "03_retrieval") for model in (base, run))
     if run in read["forgetting"]["params"]["runs"]:
         read["mteb"] = _read(results, "mteb", run, "04_mteb")
-    files.write(folder / "README.md", _text(name, run, read))
+    files.write(folder / "README.md", _text(name, run, read, below))
     return folder / "README.md"
 
 
@@ -141,7 +142,7 @@ def _mteb_tasks(record: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _text(name: str, run: str, read: Mapping[str, Mapping]) -> str:
+def _text(name: str, run: str, read: Mapping[str, Mapping], below: str) -> str:
     source = resources.files(__package__).joinpath("card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
@@ -150,6 +151,7 @@ def _text(name: str, run: str, read: Mapping[str, Mapping]) -> str:
     return environment.from_string(source).render(
         metadata=metadata(name, read),
         name=name,
+        place=f"{below}adapters/{name}",
         run=run,
         runs=read["comparison"]["params"]["runs"],
         base=models.spec(p["base"], paths.MODELS),

@@ -23,13 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seal = commands.add_parser("seal", help="list the files of a text of your own anew, with their hashes")
     seal.add_argument("name", help="name of its manifest")
     search = commands.add_parser(
-        "search", help="show the sentences of a profile's texts that are nearest to a question"
+        "search", help="show the sentences of a profile's texts that base and tuned model find nearest to a question"
     )
     search.add_argument(
         "profile", help="a file of profiles/, such as embedded; run its 01_corpus, or `make book`, first"
     )
     search.add_argument("question")
-    search.add_argument("--run", default="", help="a run of 02_train; by default the base of 03_retrieval alone")
+    search.add_argument(
+        "--run", default="", help="a run of 02_train beside the base; by default the first of 03_retrieval"
+    )
     search.add_argument("-k", type=int, default=5, help="sentences shown (5)")
     negatives = commands.add_parser(
         "negatives", help="draw mined hard negatives for a person to judge, as CSV with texts"
@@ -61,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
-    """Yield the k sentences nearest to a question, best first: cosine, place, sentence.
+    """Yield the k sentences nearest to a question, best first, place by place: as the base finds them, then the tuned model.
 
     Args:
         profile: whose passages.
         question: any text.
-        run: of ``02_train``; empty: the base of the profile's ``03_retrieval`` alone.
+        run: of ``02_train``; empty: the first of the profile's ``03_retrieval``, or the base alone until it is trained.
         k: sentences, at least 1; all, if there are no more.
 
     Raises:
@@ -78,26 +80,37 @@ def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
         run and run not in known.runs and not records.path(profile, "train", run).is_file()
     ):  # one started by hand has one
         raise ValueError(f"profile {profile} has no run {run!r}; {files.near_miss(run, known.runs)}")
+    folder, asked = paths.artifacts(profile), settings.check("03_retrieval", known.notebooks["03_retrieval"])
+    file = paths.need(folder / "corpus" / "passages.parquet", "01_corpus")
+    table, base, adapters = pl.read_parquet(file).filter(kind="sentence"), asked.base, {"base": None}
+    trained = [name for name in asked.runs[:1] if (paths.run(profile, name) / "adapter").exists()]
+    for name in [run] if run else trained:
+        base = records.read(paths.need(records.path(profile, "train", name), "02_train"))["params"]["base"]
+        adapters[name] = paths.need(paths.run(profile, name) / "adapter", "02_train")
+    found = {name: _nearest(table, question, k, base, adapter, folder) for name, adapter in adapters.items()}
+    yield f"base is {base}" + "".join(f", {name} its tuned model" for name in adapters if name != "base")
+    width = max(map(len, found))
+    for place, hits in enumerate(zip(*found.values(), strict=True), start=1):
+        for name, (score, row) in zip(found, hits, strict=True):
+            yield f"{place}  {name:<{width}}  {score:.3f}  {row['document']}, {row['section']}\n     {row['text']}"
+
+
+def _nearest(
+    table: pl.DataFrame, question: str, k: int, base: str, adapter: Path | None, folder: Path
+) -> list[tuple[float, dict[str, str]]]:
+    """Return the cosines and the rows of the passages that one model finds nearest, best first."""
     # Here, since they take seconds to load and no other command needs them.
     from cardioembed_lib import encoder, models
     from cardioembed_study import embeddings
     from cardioembed_study.retrieval import search
 
-    folder = paths.artifacts(profile)
-    table = pl.read_parquet(paths.need(folder / "corpus" / "passages.parquet", "01_corpus")).filter(kind="sentence")
-    base, adapter = settings.check("03_retrieval", known.notebooks["03_retrieval"]).base, None
-    if run:
-        base = records.read(paths.need(records.path(profile, "train", run), "02_train"))["params"]["base"]
-        adapter = paths.need(paths.run(profile, run) / "adapter", "02_train")
     model = models.load(models.spec(base, paths.MODELS), adapter=adapter)
     asked = encoder.encode(model, [question], prompt=model.prompts.get("query", ""))
     texts, prompt = table["text"].to_list(), model.prompts.get("document", "")
     room = adapter.parents[2] if adapter else folder  # vectors lie with what they are made of
     pool = embeddings.cached(room / "embeddings", model, texts, prompt=prompt, progress=True)
     scores, places = search.exact(asked, pool, min(k, len(texts)))
-    for score, place in zip(scores[0], places[0], strict=True):
-        row = table.row(int(place), named=True)
-        yield f"{score:.3f}  {row['document']}, {row['section']}\n       {row['text']}"
+    return [(float(score), table.row(int(i), named=True)) for score, i in zip(scores[0], places[0], strict=True)]
 
 
 def _reviewed(chosen: argparse.Namespace) -> str:

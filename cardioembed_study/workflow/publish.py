@@ -60,7 +60,7 @@ def records(profile: Profile) -> dict[str, list[str]]:
         "02_train": [f"train.{run}" for run in profile.runs],
         "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
         + [f"retrieval.{show.WITH_BM25}{model}" for model in _models(retrieval)]
-        + [f"comparison.{recipe}" for recipe in _recipes(profile, retrieval.runs)]
+        + [f"{kind}.{recipe}" for kind in ("comparison", "advice") for recipe in _recipes(profile, retrieval.runs)]
         + [
             f"hybrid.{recipe}"
             for recipe in (retrieval.base, *(_recipes(profile, retrieval.runs) if retrieval.runs else []))
@@ -98,6 +98,9 @@ def _models(parameters: settings.Retrieval | settings.Mteb) -> list[str]:
 def assemble(name: str) -> Path:
     """Return ``artifacts/<profile>/book``: the book's pages with this profile's notebooks, records, tables and figures.
 
+    Beside it, ``adapters`` then holds the adapters that the profile names, each with its card: of a private text they are
+    nowhere else.
+
     Raises:
         FileNotFoundError: something is missing.
         ValueError: a record is not as it was written, or a notebook shows more of clinical notes than records. The folder is
@@ -109,7 +112,9 @@ def assemble(name: str) -> Path:
         _refuse_stale(profile, made)
     copies, folder = _evidence(profile, made), made / "book"
     pages = {file: file.relative_to(paths.BOOK) for pattern in PAGES for file in paths.BOOK.glob(pattern)}
-    _replace({folder: pages | {paths.ROOT / "_config.yml": Path("_config.yml")} | copies})
+    below = f"artifacts/{name}/"
+    adapters = {made / "adapters" / own: _adapter(own, run, made, below) for own, run in profile.adapters.items()}
+    _replace({folder: pages | {paths.ROOT / "_config.yml": Path("_config.yml")} | copies} | adapters)
     return folder
 
 
@@ -146,13 +151,13 @@ def evidence(name: str) -> list[Path]:
     return sorted(targets)
 
 
-def _adapter(folder: str, run: str, made: Path) -> dict[Path, Path]:
+def _adapter(folder: str, run: str, made: Path, below: str = "") -> dict[Path, Path]:
     """Return where, in its own folder, each file of an adapter goes: what was trained, and a card written now."""
     from cardioembed_study.workflow import cards  # figures and models come with it, which the graph does without
 
     adapter = made / "runs" / run / "adapter"
     trained = files.verify(adapter / "SHA256SUMS", [], f"run 02_train for {run} again")
-    card = cards.write(made / "cards" / folder, folder, run, made / "results")
+    card = cards.write(made / "cards" / folder, folder, run, made / "results", below)
     return {card: Path(card.name)} | {adapter / file: Path(file) for file in ("SHA256SUMS", *trained)}
 
 

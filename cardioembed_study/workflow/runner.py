@@ -37,6 +37,7 @@ from papermill.parameterize import parameterize_notebook
 
 from cardioembed_lib import files
 from cardioembed_study import clinical, paths, settings
+from cardioembed_study import records as study_records
 from cardioembed_study.corpus import manifests
 from cardioembed_study.workflow import executed
 
@@ -244,7 +245,31 @@ def _of_profile(stem: str, name: str | None, run: str | None) -> tuple[dict[str,
         return dict(profile.notebooks.get(stem, {})), kernel
     if run not in profile.runs:
         raise ValueError(f"profile {name} has no run {run!r}; {files.near_miss(str(run), profile.runs)}")
+    refuse_nothing(name, run, settings.check("02_train", profile.runs[run]).pairs)
     return dict(profile.runs[run]), kernel
+
+
+def refuse_nothing(profile: str, run: str, kinds: Sequence[str]) -> None:
+    """Refuse to train on kinds of pairs that the profile's texts do not have, as far as ``01_corpus`` has counted them.
+
+    Raises:
+        ValueError: no such pair to train on, or none of the first kind for dev; names the kinds that there are.
+    """
+    record = study_records.path(profile, "corpus", "all")
+    counted = study_records.read(record)["counts"].get("pairs", {}) if record.is_file() else {}
+    if not counted.keys() >= set(kinds):
+        return
+    sums = {
+        (kind, split): sum(n.get(split, 0) for n in topics.values())
+        for kind, topics in counted.items()
+        for split in ("train", "dev")
+    }
+    if not sum(sums[kind, "train"] for kind in kinds) or not sums[kinds[0], "dev"]:
+        have = [kind for kind in counted if sums[kind, "train"] and sums[kind, "dev"]]
+        raise ValueError(
+            f"run {run!r}: the texts of profile {profile} have no pairs of {kinds[0]!r} for training and dev (a book without "
+            f"a glossary has no definitions); there are {', '.join(have) or 'none'}: set its `pairs`"
+        )
 
 
 def _value(text: str) -> Any:
