@@ -94,7 +94,7 @@ def fewest_numbers():
             similarity,
             {"tuned": ["a", "b"]},
         )
-        | forgetting_tables.numbers({"tuned": ["a", "b"]}, {"tuned": (forgetting, comparison)})
+        | forgetting_tables.numbers({"tuned": ["a", "b"]}, {"tuned": (forgetting, comparison)}, {})
         | note_tables.numbers({}, {}, {"status": "not run"}, {}, "base")
         | front_page.answer(results, {}, "base")
         | published.numbers(claims)

@@ -186,3 +186,12 @@ def test_changes_and_scores_are_shown_as_the_records_have_them():
         {"m": {"metrics": {"C": {"main_score": 0.25}}, "counts": {"C": {"queries": 3}}, "params": {"base": "m"}}}
     )
     assert (score["main score"], score["95 %"]) == (0.25, "none")
+
+
+def test_what_was_chosen_on_dev_is_said_in_words():
+    curve = {"weight": [0, 1, 1.5], "corpus_dev_mrr": [0.6, 0.65, 0.7], "SciFact_train": [0.5, 0.496, 0.48]}
+    said = forgetting_tables.numbers({}, {}, {"kept-seed17": {"metrics": curve}})["chosen_merge"]
+    assert said == "1 of kept-seed17, +0.050 MRR on dev, +0.0040 lost"
+    lost = {"kept-seed17": {"metrics": curve | {"SciFact_train": [0.5, 0.4, 0.4]}}}
+    assert forgetting_tables.numbers({}, {}, lost)["chosen_merge"].startswith("the base itself")
+    assert forgetting_tables.numbers({}, {}, {})["chosen_merge"] == "not measured"

@@ -131,7 +131,11 @@ def official(ledger: Mapping[str, Any], base: str) -> dict[str, float]:
     return {key.removeprefix(head).split(".")[0]: c.value / 100 for key, c in ledger.items() if key.startswith(head)}
 
 
-def numbers(recipes: Mapping[str, Sequence[str]], pairs: Mapping[str, tuple[Mapping, Mapping]]) -> dict[str, Any]:
+def numbers(
+    recipes: Mapping[str, Sequence[str]],
+    pairs: Mapping[str, tuple[Mapping, Mapping]],
+    curves: Mapping[str, Mapping],
+) -> dict[str, Any]:
     """Return the numbers of this part of the study that the book quotes in its text.
 
     The recipe named is that of the best verdict; among equals that of most gain less worst loss.
@@ -139,6 +143,7 @@ def numbers(recipes: Mapping[str, Sequence[str]], pairs: Mapping[str, tuple[Mapp
     Args:
         recipes: of ``measured``.
         pairs: of ``target.compared``.
+        curves: run to its record ``curve``.
     """
     judged = {recipe: target.judge(*pair) for recipe, pair in pairs.items()}
     order = ("not met", "cannot be decided", "met")
@@ -147,4 +152,14 @@ def numbers(recipes: Mapping[str, Sequence[str]], pairs: Mapping[str, tuple[Mapp
     best = max(merit, key=merit.get, default="none")
     verdict = judged[best]["verdict"] if best in judged else "not measured"
     quoted = {"recipes": len(recipes), "target_gain": target.GAIN, "target_loss": target.MARGIN, "target_p": target.P}
-    return quoted | {"target_recipe": best, "target_verdict": verdict}
+    return quoted | {"target_recipe": best, "target_verdict": verdict, "chosen_merge": _chosen(curves)}
+
+
+def _chosen(curves: Mapping[str, Mapping]) -> str:
+    """Return in words what the rule for merges takes on development sets."""
+    taken = target.choice({run: record["metrics"] for run, record in curves.items()})
+    if not taken:
+        return "not measured"
+    if not taken["weight"]:
+        return "the base itself, for every other point loses more"
+    return f"{taken['weight']:g} of {taken['run']}, {taken['gain']:+.3f} MRR on dev, {taken['worst_loss']:+.4f} lost"
