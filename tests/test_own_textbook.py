@@ -76,7 +76,7 @@ def project(tmp_path):
         "profiles",
     ):
         shutil.copytree(paths.ROOT / room, folder / room, ignore=ignored)
-    for file in ("Snakefile", "_config.yml", "CITATION.cff"):
+    for file in ("Snakefile", "_config.yml", "CITATION.cff", "README.md"):
         shutil.copy(paths.ROOT / file, folder)
     return folder
 
