@@ -33,6 +33,9 @@ MEDIA = frozenset(_MEDIA_WORDS.split())
 PART = re.compile(
     r"(?:part|unit|volume|book)\s+(?:\d+|[ivxl]+|[a-z]|one|two|three|four|five|six|seven|eight|nine|ten)\b", re.I
 )
+OF_A_CHAPTER = re.compile(
+    r"(?:glossary|key terms|(?:review )?questions|exercises|summary)\b", re.I
+)  # must not leave it
 _ENGLISH_WORDS = "the of and to that with are by or from which be as for this at not have has can may"
 ENGLISH = frozenset(_ENGLISH_WORDS.split())  # none is frequent in German, French, Spanish, Italian, Portuguese or Dutch
 FEWEST_WORDS = 10  # the title of a scanned book is shorter
@@ -162,7 +165,7 @@ def _level(blocks: list[Node]) -> int:
 
 def _is_chapter(header: Node) -> bool:
     title = _plain(header["c"][2])
-    return not (PART.match(title) or NOT_PROSE.match(title))
+    return not (PART.match(title) or OF_A_CHAPTER.match(title) or NOT_PROSE.match(title))
 
 
 def _divided(blocks: list[Node], level: int) -> list[tuple[str, list[Node]]]:

@@ -101,7 +101,7 @@ def documents(source: manifests.Source, folder: Path) -> Iterator[tuple[str, str
         raise ValueError(f"{source.name}.yaml: field 'cardiology' names {unknown[0]!r}, no chapter of it; {near}")
     if book and len(found) < FEWEST:
         warnings.warn(
-            f"{source.name}: {len(found)} chapters were found, wanted at least {FEWEST}: nothing can be held out for tests. Give "
+            f"{source.name}: chapters found: {len(found)}, wanted: at least {FEWEST}; nothing can be held out for tests. Give "
             "chapters headings of one level (in Word the style Heading 1), or save each as a file of its own",
             stacklevel=2,
         )
