@@ -277,14 +277,13 @@ def chapter_of(read):
 
 
 def found(frame, kind):
-    """Return sentences, or terms and meanings, as a set; curly quotation marks count as straight ones, as Markdown has them."""
-    straight = str.maketrans("‘’“”", "''\"\"")
+    """Return the texts of one kind with their terms, of which a sentence's may be set in bold elsewhere."""
     rows = frame.filter(kind=kind).select("terms", "text").rows()
-    return {((terms[0].lower(), text) if kind == "glossary" else text.translate(straight)) for terms, text in rows}
+    return {(terms[0].lower() if kind == "glossary" else "", text) for terms, text in rows}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["epub", "docx", "markdown"])
+@pytest.mark.parametrize("format", ["epub", "docx"])
 def test_a_book_of_openstax_survives_the_way_through_another_format(tmp_path, format):
     source = manifests.load("openstax_nutrition")
     mirror = paths.mirror()
@@ -296,7 +295,7 @@ def test_a_book_of_openstax_survives_the_way_through_another_format(tmp_path, fo
         read = [blocks for _, _, blocks in passages.documents(source, mirror / source.folder) if blocks]
         before, _ = passages.prepare(source, mirror / source.folder)
     after, counts = prepare(tmp_path, {f"book.{format}": made("\n".join(map(chapter_of, read)), format)}, format)
-    assert counts["documents"] == (1 if format == "markdown" else before["document"].n_unique())
+    assert counts["documents"] == before["document"].n_unique()
     for kind, floor in (("sentence", 0.97), ("glossary", 0.9)):
         wanted = found(before, kind)
         assert len(wanted) > 100 and len(wanted & found(after, kind)) >= floor * len(wanted)
