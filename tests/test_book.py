@@ -254,11 +254,11 @@ def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
     manifest, profile, clinical = blocks("use.md", "yaml")
     text = manifest.replace("~/texts/my_textbook", str(tmp_path / "texts"))
     (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "01.md").write_text("# Pump\n\nThe **septum** divides the heart into two sides.\n")
+    (tmp_path / "texts" / "heart.epub").touch()
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "my_textbook.yaml").write_text(text)
     monkeypatch.setattr(paths, "MANIFESTS", tmp_path)
-    assert manifests.documents(manifests.load("my_textbook")) == ["01.md"]
+    assert manifests.documents(manifests.load("my_textbook")) == ["heart.epub"]
     (tmp_path / "mine.yaml").write_text(profile)
     monkeypatch.setattr(paths, "PROFILES", tmp_path)
     assert list(settings.profile("mine").runs) == [f"kept-seed{seed}" for seed in (17, 18, 19)]

@@ -9,7 +9,7 @@ PROSE = ("paragraph", "item", "caption")  # kinds whose text is split into sente
 NOT_PROSE = re.compile(  # titles of parts that are about the book, not about the subject
     r"[\d. ]*(?:references|bibliography|(?:further|suggested|recommended) readings?|(?:table of )?contents|index|preface"
     r"|foreword|acknowledge?ments|about the (?:authors?|book)|reviewers|list of (?:figures|tables|abbreviations)"
-    r"|art attribution)\W*$",
+    r"|art attribution|cover|title page|copyright(?: page)?|dedication|colophon)\W*$",
     re.I,
 )
 REFERENCE = "\ufffc"  # stands for a link without words until the sentence around it is known

@@ -206,3 +206,19 @@ def is_noise(sentence: str) -> bool:
     if sentence[0].islower() and re.search(r"(?:[,;]|; and|, and| or)$", sentence):
         return True  # one entry of a list that is a single sentence
     return bool(_SENDS_AWAY.match(sentence) or _BIBLIOGRAPHY.search(sentence))
+
+
+_RESIDUE = re.compile(
+    r"\{[:.#]|\]\(|\]\{|\*\*|\\[A-Za-z\[\]()]|</?[a-zA-Z][\w-]*(?:\s[\w:-]+=[^<>]*)?/?>|&(?:[a-zA-Z]{2,8}|#\w{2,6});"
+    r"|\$(?!\d)|:::|data-type=|#(?:fig|tab|tbl)-|\[link\]|```|<!--|\[\^|\[@|https?://"
+)
+
+
+def residue(text: str) -> str | None:
+    """Return the first piece of markup that is left in a cleaned text, or nothing.
+
+    >>> residue("The **cusp** closes."), residue("A dose costs $4 if p < 0.05.")
+    ('**', None)
+    """
+    found = _RESIDUE.search(text)
+    return found[0] if found else None

@@ -22,11 +22,19 @@ from cardioembed_study.corpus import archives
 
 ROOMS = {"sources": "corpus", "benchmarks": "benchmark", "clinical": "clinical"}  # folder to role
 TABLES = ("ADMISSIONS", "DIAGNOSES_ICD", "D_ICD_DIAGNOSES", "NOTEEVENTS", "PATIENTS")  # of MIMIC-III, what is read
+BOOKS = {
+    **{"epub": ("*.epub",), "docx": ("*.docx",), "html": ("*.html", "*.xhtml", "*.htm"), "latex": ("*.tex",)},
+    "odt": ("*.odt",),
+}  # formats of which one file may be a whole book
 PATTERNS = {
+    **BOOKS,
     **{"cnxml": ("index.cnxml",), "markdown": ("*.md",), "text": ("*.txt",), "medquad": ("*.xml",)},
     **{"beir": ("corpus.jsonl", "queries.jsonl", "qrels/*.tsv"), "pairs": ("*.tsv",)},
     "mimic3": tuple(f"{name}.csv{end}" for table in TABLES for name in (table, table.lower()) for end in ("", ".gz")),
 }
+FROM_PDF = (
+    "a PDF holds no order of its words; turn it into Markdown first with marker, docling or nougat (format markdown)"
+)
 SEAL = "run `cardioembed seal {}`"
 Text = Annotated[str, Field(min_length=1)]
 SafePath = Annotated[str, Field(pattern=rf"^{archives.SAFE_PATH}\Z")]
@@ -42,7 +50,10 @@ class Source(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: Text
     role: Literal["corpus", "benchmark", "clinical"]
-    format: Literal["cnxml", "markdown", "text", "medquad", "beir", "pairs", "mimic3", "generated"]
+    format: Literal[
+        *("cnxml", "markdown", "text", "medquad", "epub", "docx", "html", "latex", "odt"),
+        *("beir", "pairs", "mimic3", "generated"),
+    ]
     licence: Text
     access: Literal["open", "registered", "private", "restricted"]
     source: Url | None = None
@@ -99,6 +110,11 @@ def documents(source: Source) -> list[str]:
     ['modules/m00492/index.cnxml', 'modules/m00001/index.cnxml']
     """
     return list(_listed(source))
+
+
+def file_of(source: Source, path: str) -> str:
+    """Return the file that a path of ``cardiology`` is in: of a book ``heart.epub#03-valves`` is one chapter."""
+    return path.partition("#")[0] if source.format in BOOKS else path
 
 
 def fetch(source: Source) -> Path:
@@ -214,6 +230,7 @@ def _reworded(error: ValidationError) -> str:
             known = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
             wanted = files.near_miss(str(item["input"]), known) if known else message
             wanted = "wanted 'all', or a list of its files such as [ch/one.md]" if field == "cardiology" else wanted
+            wanted = FROM_PDF if (field, item["input"]) == ("format", "pdf") else wanted
             message = f"field {field!r} is {item['input']!r:.100}; {wanted}"
         complaints.setdefault(field, message)
     return "; ".join(complaints.values())
@@ -222,7 +239,8 @@ def _reworded(error: ValidationError) -> str:
 def _listed(source: Source) -> dict[str, str | None]:
     """Return SHA-256 by relative path in reading order; ``None`` where a local source has no sidecar."""
     listed = _sidecar(source) if source.files else dict.fromkeys(_inside(source) if source.path is not None else ())
-    unknown = [path for path in source.cardiology if path not in listed] if source.cardiology != "all" else []
+    named = {file_of(source, path): path for path in source.cardiology} if source.cardiology != "all" else {}
+    unknown = [path for file, path in named.items() if file not in listed]
     if unknown:
         near = files.near_miss(unknown[0], listed)[:200]  # a source may have thousands
         raise ValueError(f"{source.name}.yaml: field 'cardiology' names {unknown[0]!r}, no file of this source; {near}")
@@ -253,6 +271,8 @@ def _inside(source: Source) -> list[str]:
     if visible := [path for path in inside if "/." not in f"/{path}"]:  # a hidden folder holds an editor's copies
         return visible
     wanted = ", ".join(patterns)
+    if any(folder.rglob("*.[pP][dD][fF]")):
+        raise FileNotFoundError(f"{folder} holds PDF files and no {wanted}; {FROM_PDF}")
     raise FileNotFoundError(f"{folder} holds no {wanted}; put the texts there, or correct {source.name}.yaml")
 
 

@@ -8,6 +8,7 @@ are kept (``shingles.same_meaning``).
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,8 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 from tqdm import tqdm
 
-from cardioembed_study.corpus import blocks, cleaning, manifests, readers, shingles
+from cardioembed_lib import files
+from cardioembed_study.corpus import blocks, books, cleaning, manifests, readers, shingles
 
 SCHEMA = {
     "passage_id": pl.String,
@@ -28,6 +30,7 @@ SCHEMA = {
     "text": pl.String,
 }
 SPLITS = ("train", "dev", "test")
+FEWEST = 3  # documents that a source needs, so that one can be held out each for dev and test
 FRACTIONS = (0.8, 0.1, 0.1)  # ours: the paper does not say how many documents it held out
 THRESHOLD = 0.9  # ours: Jaccard similarity from which two sentences say the same
 
@@ -53,8 +56,8 @@ def prepare(source: manifests.Source, folder: Path) -> tuple[pl.DataFrame, dict[
     counts: Counter[str] = Counter()
     rows = [
         row
-        for path in tqdm(manifests.documents(source), desc=source.name, unit="doc", leave=False)
-        for row in _document(source, folder, path, counts)
+        for path, name, blocks in documents(source, folder)
+        for row in _document(source, _topic(source, path, name), name, blocks, counts)
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row"), _named(counts)
 
@@ -74,17 +77,54 @@ def document_name(path: str) -> str:
     return stem.removesuffix("/index").removeprefix("modules/")
 
 
-def _document(source: manifests.Source, folder: Path, path: str, counts: Counter[str]) -> Iterator[tuple]:
+def documents(source: manifests.Source, folder: Path) -> Iterator[tuple[str, str, list[blocks.Block]]]:
+    """Yield file, name and blocks of each document of a source, in reading order.
+
+    One file is one document, but a whole book: an EPUB always, and other formats of ``manifests.BOOKS`` where the source has
+    fewer than three files. Its chapters are documents, named by file, number and title.
+
+    Raises:
+        FileNotFoundError: a file of the manifest is not in the folder.
+        ValueError: a file that cannot be read, or field ``cardiology`` names a chapter that no file has.
+    """
+    paths = manifests.documents(source)
+    book = source.format in manifests.BOOKS
+    divide = book and (source.format == "epub" or len(paths) < FEWEST)
+    found = []
+    for path in tqdm(paths, desc=source.name, unit="doc", leave=False):
+        for ending, held in readers.documents(_bytes(source, folder, path), source.format, path, divide):
+            found.append(path + ending)
+            yield path, found[-1] if book else document_name(path), held
+    wanted = [name for name in source.cardiology if "#" in name] if book and source.cardiology != "all" else []
+    if unknown := [name for name in wanted if name not in found]:
+        near = files.near_miss(unknown[0], found)[:400]
+        raise ValueError(f"{source.name}.yaml: field 'cardiology' names {unknown[0]!r}, no chapter of it; {near}")
+    if book and len(found) < FEWEST:
+        warnings.warn(
+            f"{source.name}: chapters found: {len(found)}, wanted: at least {FEWEST}; nothing can be held out for tests. Give "
+            "chapters headings of one level (in Word the style Heading 1), or save each as a file of its own",
+            stacklevel=2,
+        )
+
+
+def _bytes(source: manifests.Source, folder: Path, path: str) -> bytes:
     file = folder / path
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; manifest {source.name} lists it: fetch the source again")
-    if (size := file.stat().st_size) > readers.LARGEST:
-        raise ValueError(
-            f"{file} has {size:,} bytes, wanted at most {readers.LARGEST:,}; divide it, one file a chapter"
-        )
-    topic = "cardiology" if source.cardiology == "all" or path in source.cardiology else "other"
-    name = document_name(path)
-    blocks = readers.read(file.read_bytes(), source.format, path)
+    largest = books.LARGEST if source.format in books.ZIPPED else readers.LARGEST
+    if (size := file.stat().st_size) > largest:
+        raise ValueError(f"{file} has {size:,} bytes, wanted at most {largest:,}; divide it, one file a chapter")
+    return file.read_bytes()
+
+
+def _topic(source: manifests.Source, path: str, name: str) -> str:
+    of_topic = source.cardiology == "all" or path in source.cardiology or name in source.cardiology
+    return "cardiology" if of_topic else "other"
+
+
+def _document(
+    source: manifests.Source, topic: str, name: str, blocks: list[blocks.Block], counts: Counter[str]
+) -> Iterator[tuple]:
     counts["documents"] += 1
     counts.update(f"blocks_{block.kind}" for block in blocks)
     passages = ((block, kind, terms, text) for block in blocks for kind, terms, text in _passages(block))
@@ -187,7 +227,7 @@ def _assigned(source: str, documents: list[str], fractions: Iterable[float], see
 
 
 def _share(n_documents: int, fraction: float) -> int:
-    return max(1, round(n_documents * fraction)) if n_documents >= 3 and fraction > 0 else 0
+    return max(1, round(n_documents * fraction)) if n_documents >= FEWEST and fraction > 0 else 0
 
 
 def near_duplicate_audit(frame: pl.DataFrame, threshold: float = THRESHOLD, seed: int = 17) -> pl.DataFrame:

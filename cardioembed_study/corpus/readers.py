@@ -1,20 +1,45 @@
 """What does a source file say, in order? Bytes in, a list of blocks out.
 
-Four formats: ``cnxml`` (OpenStax), ``markdown`` (the primer, and textbooks from OCR), ``text`` and ``medquad``.
+Formats of one document a file: ``cnxml`` (OpenStax), ``markdown`` (the primer, and textbooks from OCR), ``text`` and
+``medquad``. Formats of whole books, through pandoc: ``epub``, ``docx``, ``html``, ``latex`` and ``odt``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from lxml import etree
 
-from cardioembed_study.corpus import cnxml, markdown
-from cardioembed_study.corpus.blocks import Block, tidy
+from cardioembed_study.corpus import books, cnxml, manifests, markdown
+from cardioembed_study.corpus.blocks import PROSE, Block, tidy
+from cardioembed_study.corpus.cleaning import MIN_CHARS
 
 LARGEST = (
     32 * 2**20
 )  # bytes of one file: more than the longest textbook has; it takes up to 2 minutes and 1 GB of memory
+
+
+def documents(data: bytes, format: str, name: str, divide: bool = False) -> Iterator[tuple[str, list[Block]]]:
+    """Yield what is added to the file's name and the blocks, of each document of a file.
+
+    Args:
+        data: the file.
+        format: one that ``read`` knows, or one of ``books.FORMATS``.
+        name: the file's name.
+        divide: whether a book's chapters are documents of their own; those without text are left out.
+
+    Raises:
+        ValueError: as for ``read`` and ``books.chapters``; or a book in which no chapter has text.
+    """
+    if data.startswith(b"%PDF"):
+        raise ValueError(f"{name}: the file is a PDF; {manifests.FROM_PDF}")
+    if format not in books.FORMATS:
+        yield "", read(data, format, name)
+        return
+    data = _decode(data, name).encode() if format in ("html", "latex") else data
+    read_ = ((ending, markdown.read(text, name)) for ending, text in books.chapters(data, format, name, divide))
+    yield from ((ending, blocks) for ending, blocks in read_ if any(map(_says_something, blocks)))
 
 
 def read(data: bytes, format: str, name: str) -> list[Block]:
@@ -37,6 +62,11 @@ def read(data: bytes, format: str, name: str) -> list[Block]:
     if not text.strip():
         raise ValueError(f"{name}: empty document, {len(data)} bytes and no text; remove it from the manifest")
     return READERS[format](text, name)
+
+
+def _says_something(block: Block) -> bool:
+    """Whether it is more than the line of a title page, of which no sentence would be kept."""
+    return block.kind not in PROSE or len(block.text) >= MIN_CHARS
 
 
 def _decode(data: bytes, name: str) -> str:

@@ -1,9 +1,10 @@
-"""What does a person type? ``cardioembed fetch NAME``, ``cardioembed seal NAME``, ``cardioembed search PROFILE QUESTION``."""
+"""What does a person type? ``cardioembed fetch | seal | preview NAME``, ``cardioembed search PROFILE QUESTION``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,10 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return 0, or 1 after one sentence that says what is wrong."""
     parser = argparse.ArgumentParser(prog="cardioembed", description="Texts, and what is found in them.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    fetch = commands.add_parser("fetch", help="fetch and verify a text of data_manifests/, and print its folder")
+    fetch = commands.add_parser(
+        "fetch", help="fetch and verify a text of data_manifests/; print its folder and documents"
+    )
     fetch.add_argument("name", help="name of its manifest, such as openstax_nutrition")
     seal = commands.add_parser("seal", help="list the files of a text of your own anew, with their hashes")
     seal.add_argument("name", help="name of its manifest")
+    preview = commands.add_parser("preview", help="show what a text gives: counts, a sample, what was dropped and why")
+    preview.add_argument("name", help="name of its manifest")
+    preview.add_argument("--html", type=Path, help="write it to this file, as a page for a browser")
     search = commands.add_parser(
         "search", help="show the sentences of a profile's texts that base and tuned model find nearest to a question"
     )
@@ -48,14 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.command == "search":
-            lines = answers(chosen.profile, chosen.question, chosen.run, chosen.k)
-        elif chosen.command in ("negatives", "judged"):
-            lines = [_reviewed(chosen)]
-        else:
-            lines = [str(getattr(manifests, chosen.command)(_named(chosen)))]
-        for line in lines:
-            sys.stdout.write(f"{line}\n")
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always", UserWarning)
+            for line in _lines(chosen):
+                sys.stdout.write(f"{line}\n")
+        sys.stderr.writelines(f"{doubt.message}\n" for doubt in doubts if doubt.category is UserWarning)
     except (ValueError, KeyError, OSError, pl.exceptions.PolarsError) as error:
         sys.stderr.write(f"{error.args[0] if isinstance(error, KeyError) else error}\n")
         return 1
@@ -125,8 +128,41 @@ def _reviewed(chosen: argparse.Namespace) -> str:
     return review.rates().write_csv(float_precision=3)
 
 
-def _named(chosen: argparse.Namespace) -> manifests.Source | str:
-    return manifests.load(chosen.name) if chosen.command == "fetch" else chosen.name
+def fetched(source: manifests.Source) -> Iterator[str]:
+    """Yield the folder of a source and, of a text to learn from, how many documents were found in it."""
+    from cardioembed_study.corpus import books, passages, readers  # here, since they take a second to load
+
+    yield str(folder := manifests.fetch(source))
+    if source.format in books.FORMATS or source.format in readers.READERS:
+        n = (
+            sum(1 for _ in passages.documents(source, folder))
+            if source.format in books.FORMATS
+            else len(manifests.documents(source))
+        )
+        yield f"{n:,} documents"
+
+
+def previewed(source: manifests.Source, page: Path | None) -> Iterator[str]:
+    """Yield what a source gives, line by line; with a page, only where that was written."""
+    from cardioembed_study.corpus import preview  # here, since it takes seconds to load
+
+    found = preview.of(source, Path() if source.access == "restricted" else manifests.fetch(source))
+    if page is None:
+        yield from preview.lines(found)
+    else:
+        preview.write(page, found)
+        yield str(page)
+
+
+def _lines(chosen: argparse.Namespace) -> Iterator[str]:
+    if chosen.command == "search":
+        return answers(chosen.profile, chosen.question, chosen.run, chosen.k)
+    if chosen.command in ("negatives", "judged"):
+        return iter([_reviewed(chosen)])
+    if chosen.command == "seal":
+        return iter([str(manifests.seal(chosen.name))])
+    source = manifests.load(chosen.name)
+    return fetched(source) if chosen.command == "fetch" else previewed(source, chosen.html)
 
 
 if __name__ == "__main__":
