@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ SCHEMA = {
 PAIRED = 2  # relevance from which a query and its passage are a pair; ours
 CHARACTERS = 4  # of English text in a token, about
 REPLIES = "queries/replies.sqlite"
+_Answer = tuple[list[tuple[str, int]], list[writers.Reply], list[str]]  # queries and grades, replies, faults
 NONE_SENT = "a dry run: counts and cost were estimated, nothing was sent and nothing written"
 
 
@@ -145,9 +147,20 @@ def ask(tasks: Sequence[asking.Task], writer: writers.Writer, kept: Path) -> tup
     """
     known, texts = writers.Known(kept), asking.prompts()
     tokens, faults, skipped, rows = Counter(requests=0, prompt_tokens=0, completion_tokens=0), Counter(), Counter(), []
+    stop = threading.Event()
+
+    def work(task: asking.Task) -> _Answer:
+        if stop.is_set():
+            return [], [], []
+        try:
+            return _one(task, writer, known, texts)
+        except BaseException:
+            stop.set()  # at once: the next task may begin before the error is seen below
+            raise
+
     with ThreadPoolExecutor(writer.workers) as pool:
         try:
-            futures = [pool.submit(_one, task, writer, known, texts) for task in tasks]
+            futures = [pool.submit(work, task) for task in tasks]
             for task, future in zip(tasks, tqdm(futures, unit="passage", desc=f"ask {writer.name}"), strict=True):
                 found, replies, failed = future.result()
                 tokens.update(requests=len(replies))
@@ -158,18 +171,15 @@ def ask(tasks: Sequence[asking.Task], writer: writers.Writer, kept: Path) -> tup
                 rows += [
                     (q, task.kind, task.text, grade, list(task.ids), *task.place, writer.name) for q, grade in found
                 ]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
         finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
             known.close()
     counts = {"tokens": dict(tokens), "faults": dict(sorted(faults.items())), "skipped": dict(skipped)}
     return rows, counts
 
 
-def _one(
-    task: asking.Task, writer: writers.Writer, known: writers.Known, texts: dict[str, str]
-) -> tuple[list[tuple[str, int]], list[writers.Reply], list[str]]:
+def _one(task: asking.Task, writer: writers.Writer, known: writers.Known, texts: dict[str, str]) -> _Answer:
     """Return a passage's queries, none where it is skipped; the replies; and what was wrong with them."""
     messages, replies, faults = asking.first(task, texts), [], []
     for _ in range(2):

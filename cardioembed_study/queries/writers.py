@@ -6,6 +6,7 @@ kept as they arrive, so a job that is killed loses those under way.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import sqlite3
@@ -87,7 +88,6 @@ class Service:
 
     Raises:
         ModuleNotFoundError: the extra ``llm`` is not installed.
-        ValueError: the key is missing (``remote.secret``).
     """
 
     def __init__(self, place: remote.Remote, most_tokens: int, workers: int) -> None:
@@ -95,26 +95,28 @@ class Service:
             import openai
         except ModuleNotFoundError:
             raise ModuleNotFoundError("no package openai; install the extra: pip install -e '.[llm]'") from None
-        self.name, self.workers, self.identity = (
-            Path(place.model).name,
-            workers,
-            identity(place.url, place.model, most_tokens),
-        )
+        self.name, self.workers = Path(place.model).name, workers
+        self.identity = identity(place.url, place.model, most_tokens)
         self._openai, self._place, self._most, self._answered = openai, place, most_tokens, False
-        self._client = openai.OpenAI(
-            api_key=remote.secret(place) or "none",
-            base_url=place.url,
-            timeout=place.timeout,
-            max_retries=place.tries - 1,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        """Return the client; made when something is asked, so that no key is needed where all is known."""
+        client = self._openai.OpenAI(
+            api_key=remote.secret(self._place) or "none",
+            base_url=self._place.url,
+            timeout=self._place.timeout,
+            max_retries=self._place.tries - 1,
+            http_client=self._openai.DefaultHttpxClient(follow_redirects=False),
         )
-        self._client.organization = self._client.project = None  # of another service's variables in the environment
+        client.organization = client.project = None  # of another service's variables in the environment
+        return client
 
     def ask(self, messages: Messages) -> Reply:
         """Return the answer; one without a text that can be read is ``unusable``, and a single refused question ``refused``.
 
         Raises:
-            ValueError: the service refuses.
+            ValueError: the service refuses, or the key is missing (``remote.secret``).
             OSError: it cannot be reached or stays busy.
         """
         where = f"{self._place.url.rstrip('/')}/chat/completions"
