@@ -26,6 +26,7 @@ from cardioembed_study.corpus import manifests, pairs, passages
 from cardioembed_study.queries import asking, rules, study, tables, writers
 from cardioembed_study.retrieval import pools
 from cardioembed_study.training import mixture
+from cardioembed_study.workflow import publish
 
 KEY = "sk-Qz7-wXv9-secret"
 TEXTS = {  # a sentence, and its paraphrase as a good model writes it
@@ -583,3 +584,25 @@ def test_prompts_that_lack_one_or_the_passage_are_refused(tmp_path, monkeypatch)
         paths.PROMPTS.write_text(changed)
         with pytest.raises(ValueError, match=words):
             asking.prompts()
+
+
+def test_pairs_that_were_not_written_name_the_notebook_that_writes_them(corpus):
+    with pytest.raises(FileNotFoundError, match=r"pairs/query.parquet is missing; run notebooks/01_queries.ipynb"):
+        paths.need(paths.pairs("mine", "query"), "01_corpus")
+
+
+def test_a_profile_runs_the_notebook_only_where_a_run_learns_from_its_pairs(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PROFILES", tmp_path)
+
+    def profile(**given):
+        (tmp_path / "mine.yaml").write_text(json.dumps(given))
+        return settings.profile("mine")
+
+    plain, asking_run = profile(), profile(**{"02_train": {"a": {"pairs": ["query"]}}})
+    assert "queries.all.json" in publish._published(asking_run)
+    assert "queries.all.json" not in publish._published(plain)
+    assert not any("01_queries" in stem for made in (plain, asking_run) for stem in publish.notebooks(made))
+    with pytest.raises(
+        ValueError, match="run 'a' learns from 'query', which 01_queries does not write; see its `kinds`"
+    ):
+        profile(**{"01_queries": {"kinds": ["paraphrase"]}, "02_train": {"a": {"pairs": ["query"]}}})
