@@ -250,7 +250,7 @@ def test_example_of_differences_prints_what_the_page_says(tmp_path):
 
 
 def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
-    manifest, profile, clinical = blocks("use.md", "yaml")
+    manifest, profile, queries, clinical = blocks("use.md", "yaml")
     text = manifest.replace("~/texts/my_textbook", str(tmp_path / "texts"))
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "01.md").write_text("# Pump\n\nThe **septum** divides the heart into two sides.\n")
@@ -261,6 +261,8 @@ def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(profile)
     monkeypatch.setattr(paths, "PROFILES", tmp_path)
     assert list(settings.profile("mine").runs) == ["first"]
+    (tmp_path / "queries.yaml").write_text(queries)
+    assert list(settings.profile("queries").runs) == ["queries"]
     (tmp_path / "clinical.yaml").write_text(clinical)
     assert list(settings.profile("clinical").runs) == ["infonce", "soft_chapter"]
 
