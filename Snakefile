@@ -46,8 +46,11 @@ def texts():
 
 
 def learnt_from(wildcards):
-    """Return what a run is trained on: books, or clinical notes."""
-    return rules.notes.output if settings.on_notes(PROFILE.runs[wildcards.run]) else rules.corpus.output
+    """Return what a run is trained on: books, queries written of them, or clinical notes."""
+    run = PROFILE.runs[wildcards.run]
+    if settings.on_notes(run):
+        return rules.notes.output
+    return [*rules.corpus.output, *(rules.queries.output if settings.on_queries(run) else [])]
 
 
 def kernel(stem):
@@ -104,6 +107,24 @@ rule corpus:
     threads: workflow.cores
     shell:
         "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/01_corpus.ipynb {output.notebook:q}"
+        " --profile {PROFILE.name} --record {output.records:q}"
+
+
+rule queries:
+    # Of profiles with a run that learns from them. Not an output: queries/replies.sqlite, so that no reply is paid for twice.
+    input:
+        sources("01_queries"),
+        rules.corpus.output,
+    output:
+        notebook=f"{A}/executed/01_queries.ipynb",
+        records=f"{A}/results/queries.all.json",
+    params:
+        conditions=conditions("01_queries"),
+    threads: HALF
+    resources:
+        gpu=int(kernel("01_queries") != "python3"),
+    shell:
+        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/01_queries.ipynb {output.notebook:q}"
         " --profile {PROFILE.name} --record {output.records:q}"
 
 

@@ -12,6 +12,7 @@ NOTEBOOKS = ROOT / "notebooks"
 PROFILES = ROOT / "profiles"
 MANIFESTS = ROOT / "data_manifests"
 MODELS = MANIFESTS / "models.yaml"
+PROMPTS = MANIFESTS / "queries" / "prompts.yaml"
 BOOK = ROOT / "book"
 ADAPTERS = ROOT / "adapters"
 SPEED = ROOT / "benchmarks" / "results"
@@ -81,6 +82,7 @@ def need(path: Path, notebook: str) -> Path:
         FileNotFoundError: it is missing, or what says what was written; names the notebook that makes it.
         ValueError: a Parquet file holds something else.
     """
+    notebook = "01_queries" if path.name in ("query.parquet", "paraphrase.parquet") else notebook
     remedy = f"run notebooks/{notebook}.ipynb with this profile"
     if not path.exists():
         raise FileNotFoundError(f"{'/'.join(path.parts[-3:])} is missing; {remedy} first, or `make book`")

@@ -214,7 +214,7 @@ def _fill(
     known = len(texts) - sum(map(len, batches.values()))
     bar = tqdm(total=len(texts), initial=known, unit="text", desc=f"embed {remote.model}", disable=not progress)
     with requests.Session() as session, bar:
-        session.auth = functools.partial(_sign, key=_secret(remote))
+        session.auth = functools.partial(_sign, key=secret(remote))
         for file, batch in batches.items():
             state = f"{known} of {len(texts)} texts are done and kept in {file.parent.name}"
             body = _ask(session, remote, batch, state, bar)
@@ -230,7 +230,7 @@ def _fill(
     return found
 
 
-def _secret(remote: Remote) -> str:
+def secret(remote: Remote) -> str:
     """Return the key from the environment, "" where the service wants none."""
     if remote.key_variable is None:
         return ""
@@ -301,7 +301,7 @@ def _ask(session: requests.Session, remote: Remote, texts: Sequence[str], state:
                     f"correct `url` or `model`; {state}"
                 )
             return body
-        problem = f"answered {reply.status_code}{_said(body, texts, _secret(remote))}"
+        problem = f"answered {reply.status_code}{said(body, texts, secret(remote))}"
         if reply.status_code not in AGAIN:
             advice = ADVICE.get(reply.status_code, OTHERWISE)
             raise ValueError(f"{remote.address} {problem}; {advice}; {state}")
@@ -322,7 +322,7 @@ def _body(reply: requests.Response, largest: int) -> bytes:
     return bytes(body)
 
 
-def _said(body: bytes, texts: Sequence[str], key: str) -> str:
+def said(body: bytes, texts: Sequence[str], key: str) -> str:
     """Return the beginning of a service's own message in brackets, unless it repeats what was sent."""
     try:
         message = json.loads(body)

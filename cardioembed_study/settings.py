@@ -159,6 +159,7 @@ PairKind = Literal[
     *("definition", "heading", "adjacent", "question", "temporal"),
     *("arm_all", "arm_without", "arm_swapped", "arm_cardiology", "arm_other", "arm_heading"),  # corpus.arms
     *("arm_fold1", "arm_fold2", "arm_fold3", "arm_fold4"),
+    *("query", "paraphrase"),  # of 01_queries
 ]
 
 
@@ -190,6 +191,38 @@ class Notes(Parameters):
     within_admission: bool
     notes_per_admission: Annotated[int, Field(ge=1, le=1000)]
     seed: Seed
+
+
+class Queries(Parameters):
+    """Parameters of ``01_queries``."""
+
+    writer: Literal["rule", "service", "local"]
+    service: Annotated[str, _like(r"(https?://\S+)?", "an address, http://… or https://…", 2000)]
+    service_key: Annotated[str, _like(r"\w*", "the name of an environment variable")]
+    model: Annotated[str, _like(r"[\w.:/~-]*", "letters, digits and '.', ':', '/', '~', '_', '-'", 500)]
+    kinds: Annotated[list[Literal["keyword", "natural_language", "procedure", "paraphrase"]], Field(min_length=1), *Few]
+    sentences: Annotated[int, Field(ge=1, le=100)]
+    each: Annotated[int, Field(ge=1, le=20)]
+    limit: Annotated[int, Field(ge=0, le=10**9)]
+    cardiology_only: bool
+    most_tokens: Annotated[int, Field(ge=16, le=65_536)]
+    at_a_time: Annotated[int, Field(ge=1, le=64)]
+    price_in: Annotated[float, Field(ge=0, le=10_000)]
+    price_out: Annotated[float, Field(ge=0, le=10_000)]
+    send_private: bool
+    dry_run: bool
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _fit(self) -> Queries:
+        """Refuse a writer without what it needs, or with what it would ignore."""
+        wanted = {"service": self.writer == "service", "model": self.writer != "rule"}
+        for name, needed in wanted.items():
+            if bool(found := getattr(self, name)) != needed:
+                raise ValueError(
+                    f"writer {self.writer!r} wants {name} {'given' if needed else 'empty'}, found {found!r:.100}"
+                )
+        return self
 
 
 class Train(Parameters):
@@ -325,6 +358,7 @@ class Report(Parameters):
 NOTEBOOKS: dict[str, type[Parameters]] = {
     "01_corpus": Corpus,
     "01_notes": Notes,
+    "01_queries": Queries,
     "02_train": Train,
     "03_retrieval": Retrieval,
     "03_domain": Domain,
@@ -334,9 +368,9 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
 }
 
 
-ENDS = {  # the notebooks of a profile, by the one that it ends with
+ENDS = {  # the notebooks of a profile, by the one that it ends with; 01_queries is run where a run needs it
     "03_domain": ("01_corpus", "02_train", "03_domain"),
-    "06_report": tuple(stem for stem in NOTEBOOKS if stem != "03_domain"),
+    "06_report": tuple(stem for stem in NOTEBOOKS if stem not in ("01_queries", "03_domain")),
 }
 
 
@@ -360,6 +394,15 @@ def on_notes(run: Mapping[str, Any]) -> bool:
     (True, False)
     """
     return "temporal" in run.get("pairs", [])
+
+
+def on_queries(run: Mapping[str, Any]) -> set[str]:
+    """Return which pairs of ``01_queries`` a run of ``02_train`` with these parameters learns from.
+
+    >>> on_queries({"pairs": ["query", "definition"]}), on_queries({"lora_rank": 8})
+    ({'query'}, set())
+    """
+    return {"query", "paraphrase"}.intersection(run.get("pairs", []))
 
 
 def defaults(stem: str) -> dict[str, Any]:
@@ -459,6 +502,12 @@ def _profile(name: str, content: dict[str, Any]) -> Profile:
             raise ValueError(f"{where}: 02_train has no run {run!r}; {files.near_miss(run, runs)}")
         if where != "05_mimic" and on_notes(runs[run]):
             raise ValueError(f"{where}: run {run!r} learnt from clinical notes, wanted none; 05_mimic measures it")
+    writes = {"paraphrase" if kind == "paraphrase" else "query" for kind in checked["01_queries"].kinds}
+    for run, given in runs.items():
+        if lacking := sorted(on_queries(given) - writes):
+            raise ValueError(
+                f"02_train: run {run!r} learns from {lacking[0]!r}, which 01_queries does not write; see its `kinds`"
+            )
     made = checked["01_corpus"].benchmarks
     for asked in checked["03_retrieval"].benchmarks:
         if asked not in made:

@@ -251,7 +251,7 @@ def test_example_of_differences_prints_what_the_page_says(tmp_path):
 
 
 def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
-    manifest, profile, clinical = blocks("use.md", "yaml")
+    manifest, profile, queries, clinical = blocks("use.md", "yaml")
     text = manifest.replace("~/texts/my_textbook", str(tmp_path / "texts"))
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "heart.epub").touch()
@@ -262,6 +262,8 @@ def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(profile)
     monkeypatch.setattr(paths, "PROFILES", tmp_path)
     assert list(settings.profile("mine").runs) == [f"kept-seed{seed}" for seed in (17, 18, 19)]
+    (tmp_path / "queries.yaml").write_text(queries)
+    assert list(settings.profile("queries").runs) == ["queries"]
     (tmp_path / "clinical.yaml").write_text(clinical)
     assert list(settings.profile("clinical").runs) == ["infonce", "soft_chapter"]
 

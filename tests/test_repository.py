@@ -24,7 +24,7 @@ ROOMS = (  # each imports those before it only; where several stand together, no
     ("corpus",),
     ("training",),
     ("retrieval",),
-    ("forgetting", "notes"),
+    ("forgetting", "notes", "queries"),
     ("claims",),
     ("report",),
     ("workflow",),

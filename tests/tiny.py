@@ -29,6 +29,7 @@ from transformers import (
     Gemma3TextModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
 )
 
@@ -121,6 +122,18 @@ def qwen3(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
     heads = {"num_key_value_heads": 2, "head_dim": 8}
     config = Qwen3Config(vocab_size=len(tokenizer), initializer_range=0.2, **sizes, **heads)
     return _random(Qwen3Model, config, tokenizer, seed, "last", max_length)
+
+
+def causal(folder: Path) -> Path:
+    """Write a two-layer random causal model with its tokenizer into a folder and return it: it answers with any words."""
+    tokenizer = _words(["<unk>", "<end>"], "$A", pad_token="<end>", eos_token="<end>", unk_token="<unk>")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Qwen3Config(vocab_size=len(tokenizer), num_key_value_heads=2, head_dim=8, eos_token_id=1, **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def gemma3(seed: int = 0, max_length: int = 32) -> encoders.Encoder:

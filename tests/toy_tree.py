@@ -29,6 +29,7 @@ NOT_RUN = json.dumps(json.loads(RECORD) | {"status": "not run", "reason": NO_SOU
 FILES = {
     "01_corpus": f"[('corpus/passages.parquet', ''), ('results/corpus.all.json', '{RECORD}')]",
     "01_notes": f"[('results/notes.all.json', '{NOT_RUN}')]",
+    "01_queries": f"[('results/queries.all.json', '{RECORD}')]",
     "02_train": f"[(f'results/train.{{run}}.json', '{RECORD}'), (f'runs/{{run}}/adapter/adapter_model.safetensors', '')]",
     "03_retrieval": f"[(f'results/{{kind}}.{{m}}.json', '{RECORD}') for kind in ('retrieval', 'similarity')"
     f" for m in [base, *runs]] + [(f'results/retrieval.bm25+{{m}}.json', '{RECORD}') for m in [base, *runs]]"
@@ -45,6 +46,7 @@ FILES = {
 MODULE = {
     "01_corpus": "cardioembed_study.corpus import passages",
     "01_notes": "cardioembed_study.notes import icd9",
+    "01_queries": "cardioembed_study.queries import rules",
     "02_train": "cardioembed_lib import losses",
     "03_retrieval": "cardioembed_lib import metrics",
     "03_domain": "cardioembed_study.corpus import arms",

@@ -39,7 +39,19 @@ SEAL = "run `cardioembed seal {}`"
 Text = Annotated[str, Field(min_length=1)]
 SafePath = Annotated[str, Field(pattern=rf"^{archives.SAFE_PATH}\Z")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
-Notebook = Literal["01_corpus", "01_notes", "02_train", "03_retrieval", "03_domain", "04_mteb", "05_mimic", "06_report"]
+Notebook = Literal[
+    *(
+        "01_corpus",
+        "01_notes",
+        "01_queries",
+        "02_train",
+        "03_retrieval",
+        "03_domain",
+        "04_mteb",
+        "05_mimic",
+        "06_report",
+    )
+]
 
 
 class Source(BaseModel):

@@ -70,14 +70,14 @@ def _definition(document: pl.DataFrame) -> list[tuple]:
     introduced: dict[str, dict] = {}
     for row in document.filter(kind="sentence").iter_rows(named=True):
         for term in row["terms"]:
-            introduced.setdefault(_key(term), row)
+            introduced.setdefault(key(term), row)
     out = []
     for row in document.filter(kind="glossary").iter_rows(named=True):
         term = row["terms"][0]
         bare = without_term(row["text"], term)
-        sentence = introduced.get(_key(term))
+        sentence = introduced.get(key(term))
         if sentence is not None and len(bare) >= 20:
-            out.append(_row(row, sentence, anchor=bare, group=f"term:{_key(term)}"))
+            out.append(_row(row, sentence, anchor=bare, group=f"term:{key(term)}"))
     return out
 
 
@@ -118,7 +118,7 @@ def _row(anchor_row: dict, positive_row: dict, anchor: str, group: str) -> tuple
     return (anchor, positive_row["text"], [], anchor_row["passage_id"], positive_row["passage_id"], group, *shared)
 
 
-def _key(term: str) -> str:
+def key(term: str) -> str:
     """Return a term in the form under which prose and glossary are matched: lower case, singular."""
     return _singular(re.sub(r"\s+", " ", term.lower()).strip(" .,;:"))
 

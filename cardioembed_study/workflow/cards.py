@@ -25,6 +25,8 @@ KINDS = {  # of pairs, in words
     "heading": "titles of sections and their first sentences",
     "adjacent": "sentences and the sentences after them",
     "question": "questions of textbooks and their answers",
+    "query": "search queries written of passages, by rule or by a language model, and these passages",
+    "paraphrase": "sentences and their paraphrases, written by rule or by a language model",
 }
 
 

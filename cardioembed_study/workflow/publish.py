@@ -57,6 +57,7 @@ def records(profile: Profile) -> dict[str, list[str]]:
     names = {
         "01_corpus": ["corpus.all"],
         "01_notes": ["notes.all"],
+        "01_queries": ["queries.all"],
         "02_train": [f"train.{run}" for run in profile.runs],
         "03_retrieval": [f"{kind}.{model}" for kind in ("retrieval", "similarity") for model in _models(retrieval)]
         + [f"retrieval.{show.WITH_BM25}{model}" for model in _models(retrieval)]
@@ -75,7 +76,9 @@ def records(profile: Profile) -> dict[str, list[str]]:
 
 def _published(profile: Profile) -> list[str]:
     """Return the names of the records that a finished profile has written at least."""
-    return [name for stem, names in records(profile).items() if stem in settings.ENDS[profile.until] for name in names]
+    asked = ["01_queries"] if any(map(settings.on_queries, profile.runs.values())) else []
+    stems = [*settings.ENDS[profile.until], *asked]
+    return [name for stem, names in records(profile).items() if stem in stems for name in names]
 
 
 def _encoders(profile: Profile) -> list[str]:
