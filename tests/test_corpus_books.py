@@ -145,14 +145,14 @@ def test_a_topic_is_a_whole_book_or_some_of_its_chapters(tmp_path):
 
 def test_what_is_no_prose_is_left_out_and_a_framed_box_is_not():
     html = (
-        "<h1>A</h1><pre># no heading</pre><table><tr><td>left</td><td>right</td></tr></table>"
+        "<h1>A</h1><p>(a) Cut across.</p><pre># no heading</pre><table><tr><td>left</td><td>right</td></tr></table>"
         "<table><tr><td><p>A box about the heart.</p></td></tr></table><blockquote><p>A quotation.</p></blockquote>"
         "<figure><img src='file:///etc/passwd' alt='none'><figcaption>Figure 1.2 Seen from above.</figcaption></figure>"
         "<p>H<sub>2</sub>O<br>and a*b_c*d [1] &amp; &lt;tag&gt;</p><script>alert(1)</script><!-- gone -->"
     )
     [(ending, text)] = books.chapters(html.encode(), "html", "a.html", divide=False)
-    assert ending == "" and text.split("\n\n")[:5] == [
-        *("# A", "A box about the heart.", "A quotation.", "Figure 1.2 Seen from above."),
+    assert ending == "" and text.split("\n\n")[:6] == [
+        *("# A", "(a) Cut across.", "A box about the heart.", "A quotation.", "Figure 1.2 Seen from above."),
         r"H<sub>2</sub>O and a\*b_c\*d \[1\] & \<tag\>",
     ]
 

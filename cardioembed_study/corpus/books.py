@@ -66,6 +66,7 @@ def chapters(data: bytes, format: str, name: str, divide: bool) -> list[tuple[st
     end = {"t": "Para", "c": [{"t": "Str", "c": _BREAK}]}
     tree |= {"meta": {}, "blocks": [block for _, part in parts for block in [*part, end]]}
     text = _pandoc(json.dumps(tree).encode(), "json", "commonmark", name).decode()
+    text = re.sub(r"\\([()])", r"\1", text)  # "(a)" at the start is no list here; \\( would begin a formula
     _check_words(text, name)
     endings = [title and f"#{n:0{max(2, len(str(len(parts))))}d}-{title}" for n, (title, _) in enumerate(parts)]
     return list(zip(endings, text.split(_BREAK)[:-1], strict=True))
