@@ -62,6 +62,10 @@ _NO_SPACE = re.compile(r"(?<=[a-z]{3}[.?!])(?=[A-Z][a-z])")
 _TAG = re.compile(r"</?(?:a|b|br|div|em|i|img|p|s|small|span|strong|sub|sup|u)(?:\s[\w-]+=[^<>]*)?\s?/?>", re.I)
 _RAISED = re.compile(r"<(sup|sub)>([^<>]*)</\1>", re.I)
 _FORMULA = re.compile(r"\$([^$]{1,200})\$")
+_SYMBOLS_WORDS = (
+    "times × cdot · div ÷ pm ± leq ≤ le ≤ geq ≥ ge ≥ neq ≠ approx ≈ sim ~ rightarrow → to → circ ° infty ∞ lambda λ"
+)
+_SYMBOLS = dict(re.findall(r"(\w+) (\S)", _SYMBOLS_WORDS))
 _CHARACTERS = {ord(c): None for c in "\u00ad\u200b\u200c\u200d\u2060\ufeff"} | {
     0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0x2212: "−", 0x00B5: "μ",
 }  # fmt: skip
@@ -100,11 +104,28 @@ def _unmarked(text: str) -> str:
 
 def _formula(match: re.Match) -> str:
     """Return a short LaTeX formula as text; money between two dollar signs is left alone."""
-    inner = match[1]
-    if not re.search(r"[\\^_]", inner):
-        return match[0]
-    inner = re.sub(r"\\(?:mathrm|text|mathbf|mathit|rm)\b\s?", "", inner).replace("\\,", " ").replace("\\%", "%")
-    return re.sub(r"[{}]|(?<=[A-Za-z)}])\^|_", "", inner)
+    return formula(match[1]) if re.search(r"[\\^_]", match[1]) else match[0]
+
+
+def formula(latex: str) -> str:
+    r"""Return LaTeX as one line of text.
+
+    >>> formula(r"\mathrm{Ca}^{2+}"), formula(r"10^{3}"), formula(r"\alpha_1 \geq \frac{1}{2}"), formula(r"37^{\circ}C")
+    ('Ca2+', '10^3', 'α1 ≥ 1/2', '37°C')
+    """
+    text = re.sub(r"\\(?:mathrm|text|mathbf|mathit|rm|left|right)\b\s?", "", latex)
+    text = text.replace("\\,", " ").replace("\\%", "%")
+    text = re.sub(r"\\d?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}", r"\1/\2", text)
+    text = re.sub(r"\\([A-Za-z]+)", lambda match: _symbol(match[1]), text)
+    return re.sub(r"[{}\\]|(?<=[A-Za-z)}])\^|\^(?=\{?°)|^\^|_", "", text)
+
+
+def _symbol(name: str) -> str:
+    case = "CAPITAL" if name[0].isupper() else "SMALL"
+    try:
+        return _SYMBOLS.get(name) or unicodedata.lookup(f"GREEK {case} LETTER {name.removeprefix('var')}")
+    except KeyError:
+        return ""
 
 
 def _unless_range(text: str, match: re.Match) -> str:
@@ -206,3 +227,19 @@ def is_noise(sentence: str) -> bool:
     if sentence[0].islower() and re.search(r"(?:[,;]|; and|, and| or)$", sentence):
         return True  # one entry of a list that is a single sentence
     return bool(_SENDS_AWAY.match(sentence) or _BIBLIOGRAPHY.search(sentence))
+
+
+_RESIDUE = re.compile(
+    r"\{[:.#]|\]\(|\]\{|\*\*|\\[A-Za-z\[\]()]|</?[a-zA-Z][\w-]*(?:\s[\w:-]+=[^<>]*)?/?>|&(?:[a-zA-Z]{2,8}|#\w{2,6});"
+    r"|\$(?!\d)|:::|data-type=|#(?:fig|tab|tbl)-|\[link\]|```|<!--|\[\^|\[@|https?://"
+)
+
+
+def residue(text: str) -> str | None:
+    """Return the first piece of markup that is left in a cleaned text, or nothing.
+
+    >>> residue("The **cusp** closes."), residue("A dose costs $4 if p < 0.05.")
+    ('**', None)
+    """
+    found = _RESIDUE.search(text)
+    return found[0] if found else None
