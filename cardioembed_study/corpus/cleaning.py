@@ -98,8 +98,18 @@ def clean(text: str) -> str:
 
 
 def _unmarked(text: str) -> str:
-    raised = _RAISED.sub(lambda m: superscript(text[: m.start()][-3:], m[2]) if m[1].lower() == "sup" else m[2], text)
-    return " ".join(html.unescape(_FORMULA.sub(_formula, _TAG.sub("", raised))).split())
+    return " ".join(html.unescape(_FORMULA.sub(_formula, _TAG.sub("", raised(text)))).split())
+
+
+def raised(text: str) -> str:
+    """Return a text with ``<sup>`` and ``<sub>`` as they are written on one line.
+
+    >>> raised("10<sup>3</sup> Ca<sup>2+</sup>")
+    '10^3 Ca2+'
+    """
+    return _RAISED.sub(
+        lambda m: superscript(text[max(0, m.start() - 3) : m.start()], m[2]) if m[1].lower() == "sup" else m[2], text
+    )
 
 
 def _formula(match: re.Match) -> str:
