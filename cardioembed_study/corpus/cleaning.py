@@ -20,12 +20,16 @@ from cardioembed_study.corpus.blocks import REFERENCE, superscript, tidy
 
 MIN_CHARS = 20  # paper section 2.1: shorter sentences are dropped
 _ABBREVIATIONS_WORDS = (
-    "a.k.a a.m al approx avg b.i.d ca cf d.c dept diff dr drs e.g ed eds eq eqs esp et etc fib fig figs freq hr i.e "
-    "i.m i.v incl intl jr lat m.d max med min mr mrs ms mt n.d n.p.o no nos nr p p.m para p.o p.r.n ph.d pp prof pt pts "
-    "q.d q.i.d ref refs resp rev s.c sec sect sp spp sr st stat subsp t.i.d tab u.k u.s var viz vol vs wk wks yr yrs"
+    "a.k.a a.m al approx avg b.d b.i.d ca cf d.c dept diff dr drs e.g ed eds eq eqs esp et etc fib fig figs freq "
+    "h.s hr i.e i.m i.v incl intl jr lat m.d max med min mr mrs ms mt n.d n.p.o no nos nr o.d o.s o.u p p.m p.o "
+    "p.r.n para ph.d pp prof pt pts q.d q.d.s q.h q.i.d q.o.d ref refs resp rev s.c sec sect sp spp sr st stat "
+    "subsp t.d.s t.i.d tab u.k u.s var viz vol vs wk wks y.o yr yrs"
 )
 ABBREVIATIONS = frozenset(_ABBREVIATIONS_WORDS.split())
-_MAY_END_WORDS = "etc. a.m. p.m. i.v. i.m. s.c. p.o. b.i.d. t.i.d. q.i.d. p.r.n."
+_MAY_END_WORDS = (
+    "etc. a.m. p.m. i.v. i.m. s.c. p.o. b.d. b.i.d. h.s. o.d. o.s. o.u. p.r.n. q.d. q.d.s. q.h. q.i.d. q.o.d. t.d.s. "
+    "t.i.d. y.o."
+)
 MAY_END = frozenset(_MAY_END_WORDS.split())
 _UNITS_WORDS = "min. ms. hr. wk. wks. yr. yrs."
 UNITS = frozenset(_UNITS_WORDS.split())

@@ -10,6 +10,8 @@ import warnings
 from collections import Counter
 from itertools import pairwise
 
+from cardioembed_study.corpus.cleaning import MIN_CHARS
+
 HEAD_LINES = 3  # a short line standing alone this often is a running head
 HEAD_CHARS = 70
 _KEEP_HYPHEN_WORDS = (
@@ -22,7 +24,9 @@ _PAGE = re.compile(
     r"|\[MISSING_PAGE\w*(?::\d+)?\]|<-+ ?page.{0,20}>",
     re.I,
 )
-_NO_PROSE_LINE = re.compile(r"\{[:#.%][^{}]*\}|\^|\([\w:-]{1,80}\)=|:[\w-]{1,30}:(?:\s.*)?|\|.*")
+_NO_LINE = "\0"  # stands for one that goes without dividing its paragraph
+_ATTRIBUTES = re.compile(r"\{[:#.%][^{}]*\}")
+_NO_PROSE_LINE = re.compile(r"\^|\([\w:-]{1,80}\)=|:[\w-]{1,30}:(?:\s.*)?|\|.*")
 _HIDES = re.compile(
     r"(?P<fence>`{3,9}|~{3,9})(?!.*`)\s*(?:\{(?P<note>[\w-]+)\})?"
     r"|(?P<math>\$\$|\\\[(?![\w ]+\\\])|<table\b|\\begin\{(?:equation|align|table|tabular|figure)\*?\})",
@@ -44,7 +48,8 @@ def prose(text: str, name: str) -> str:
     >>> prose("The left ven-\n\n12\n\ntricle fills.", "a.md")
     'The left ventricle fills.\n'
     """
-    lines = _without_columns(_shown(_without_comments(text).split("\n"), name))
+    shown = _shown(_without_comments(text).split("\n"), name)
+    lines = _without_columns([line for line in shown if line != _NO_LINE])
     return _joined(lines, _furniture(lines), _words(text))
 
 
@@ -93,7 +98,13 @@ def _shown(lines: list[str], name: str) -> list[str]:
         elif glossary and bare and lines[n][0].isspace() and shown[-1][:1].isalnum():
             shown.append(f": {bare}")
         else:
-            shown.append("" if _NO_PROSE_LINE.fullmatch(bare) else _BULLET.sub(r"\1- ", lines[n]))
+            shown.append(
+                ""
+                if _NO_PROSE_LINE.fullmatch(bare)
+                else _NO_LINE
+                if _ATTRIBUTES.fullmatch(bare)
+                else _BULLET.sub(r"\1- ", lines[n])
+            )
     return shown
 
 
@@ -166,7 +177,7 @@ def _alone(lines: list[str], n: int, pages: set[int]) -> bool:
 
 def _interrupts(before: str, line: str, after: str) -> bool:
     """Whether a lone line stands within a sentence: a running head that occurs once."""
-    return len(before) >= HEAD_CHARS / 2 and not line[0].islower() and after[0].islower() and _goes_on(before, after)
+    return len(before) >= MIN_CHARS and not line[0].islower() and after[0].islower() and _goes_on(before, after)
 
 
 def _goes_on(before: str, after: str) -> bool:

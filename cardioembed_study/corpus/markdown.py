@@ -89,7 +89,7 @@ def _with_boxes(text: str) -> str:
             opened.setdefault(tag[2].lower(), []).append(tag.start())
         elif opened.get(tag[2].lower()):
             paired |= {opened[tag[2].lower()].pop(), tag.start()}
-    return _BLOCK_TAG.sub(lambda tag: _on_its_line(tag, tag.start() in paired), text)
+    return re.sub(r"\n{3,}", "\n\n", _BLOCK_TAG.sub(lambda tag: _on_its_line(tag, tag.start() in paired), text))
 
 
 def _on_its_line(tag: re.Match, paired: bool) -> str:
@@ -107,7 +107,7 @@ def _parser() -> MarkdownIt:
     parser.use(dollarmath.dollarmath_plugin, allow_space=False, allow_digits=False).use(myst_role.myst_role_plugin)
     parser.use(superscript.superscript_plugin).use(subscript.sub_plugin)
     parser.use(attrs.attrs_plugin, after=("image", "link_close", "span_close", "strong_close", "em_close"), spans=True)
-    parser.disable(["attr", "math_block"], ignoreInvalid=True)
+    parser.block.ruler.disable(["attr", "math_block"], ignoreInvalid=True)
     parser.core.ruler.enableOnly(["normalize", "block"])
     return parser
 
@@ -159,7 +159,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _inline_tokens(piece: str, env: dict) -> list[Token]:
     tokens: list[Token] = []
-    piece = re.sub(r"<math\b.*?</math>", _mathml, piece)
+    piece = re.sub(r"(?<=[*\])])\{:\s*", "{", re.sub(r"<math\b.*?</math>", _mathml, piece))
     _parser().inline.parse(re.sub(r"\\\((.{1,300}?)\\\)", r"$\1$", piece), _parser(), env, tokens)
     return tokens
 
@@ -222,7 +222,9 @@ _LEAVES = {
 def _inline(marked: str) -> str:
     """Return the words of a marked text on one line."""
     text = re.sub(r"\[?@((?:fig|tbl|tab)[:-][\w:-]+)\]?", lambda m: _pointer("#" + m[1]), marked)
-    text = re.sub(rf"\[-?@[^\[\]]*\]|\[\^[^\[\]]*\]|\s?\{{[:#.][^{{}}]*\}}|[{_TERM}{_END}]", "", text)
+    text = re.sub(
+        rf"\[-?@[^\[\]]*\]|\[\^[^\[\]]*\]|\s?\{{(?:[:#.]|[\w-]{{1,30}}=)[^{{}}]*\}}|[{_TERM}{_END}]", "", text
+    )
     return tidy(re.sub(r"\*{1,3}|`|</?su[bp]>", "", cleaning.raised(text)))
 
 
