@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from lxml import etree
 
-from cardioembed_study.corpus.blocks import NOT_PROSE, REFERENCE, Block, superscript, tidy
+from cardioembed_study.corpus.blocks import FOR_LEARNERS, NOT_PROSE, REFERENCE, Block, superscript, tidy
 
 _SECTIONS_WITHOUT_PROSE_WORDS = (
     "multiple-choice interactive-exercise review-questions critical-thinking references suggested-reading "
@@ -56,7 +56,7 @@ def _section(element: etree._Element, section: tuple[str, ...]) -> Iterator[Bloc
     if classes & SECTIONS_WITHOUT_PROSE:
         return
     title = _title(element)
-    if NOT_PROSE.match(title):
+    if NOT_PROSE.match(title) or FOR_LEARNERS.match(title):
         return
     path = (*section, title) if title and title != section[-1] else section
     yield from _exercises(element, path) if "free-response" in classes else _walk(element, path)

@@ -15,17 +15,12 @@ from lxml import etree
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
-from mdit_py_plugins import attrs, deflist, dollarmath, footnote, front_matter, myst_role, subscript, superscript
+from mdit_py_plugins import deflist, dollarmath, footnote, front_matter, myst_role, subscript, superscript
 
 from cardioembed_study.corpus import cleaning, cnxml, lines
-from cardioembed_study.corpus.blocks import NOT_PROSE, REFERENCE, Block, tidy
+from cardioembed_study.corpus.blocks import FOR_LEARNERS, NOT_PROSE, REFERENCE, Block, tidy
 
 PIECE_CHARS, DENSE_CHARS = 4_000, 200  # parsed at once; the second where one character in eight is a mark
-_FOR_LEARNERS = re.compile(  # titles of parts that set tasks
-    r"[\d. ]*(?:(?:chapter |learning )(?:objectives?|outcomes?|goals?)|links? to learning|(?:foot|end)notes?"
-    r"|(?:chapter )?review questions?|multiple[ -]choice.{0,20}|self[ -](?:test|check|assessment))\W*$",
-    re.I,
-)
 _BOX_WORDS = (
     "abstract objectives quiz equation footnote-refs title metadata toctree code code-block code-cell math table list-table "
     "csv-table image interactive.*"
@@ -36,6 +31,7 @@ _CAPTION = re.compile(
     r"(?i:Figure|Fig\.?|Table|Box|Plate|Algorithm|Exhibit)\s\d[\d.–-]{0,8}[A-Za-z]?\s?[.:|—–-]?\s(?=[A-Z“])"
 )
 _TERM, _END = "\ue000", "\ue001"  # stand around a marked term until its block is made
+_TERM_SPAN = re.compile(r"(?<![*_])[*_\[](?P<words>[^*_\[\]]{1,200})[*_\]]\{(?=[^{}]*\bterm\b)[^{}]*\}")
 _ENTRY = re.compile(rf"{_TERM}([^{_TERM}{_END}]+){_END}\s?[:–—-]?\s?|([^:–—.{_TERM}]{{2,60}})\s?[:–—]\s")
 _CHARACTERS = str.maketrans({"\u2010": "-", "\u00ac": "\u00ad", _TERM: None, _END: None})
 _WORDLESS = re.compile(
@@ -106,8 +102,7 @@ def _parser() -> MarkdownIt:
     parser.use(front_matter.front_matter_plugin).use(deflist.deflist_plugin).use(footnote.footnote_plugin)
     parser.use(dollarmath.dollarmath_plugin, allow_space=False, allow_digits=False).use(myst_role.myst_role_plugin)
     parser.use(superscript.superscript_plugin).use(subscript.sub_plugin)
-    parser.use(attrs.attrs_plugin, after=("image", "link_close", "span_close", "strong_close", "em_close"), spans=True)
-    parser.block.ruler.disable(["attr", "math_block"], ignoreInvalid=True)
+    parser.block.ruler.disable("math_block")
     parser.core.ruler.enableOnly(["normalize", "block"])
     return parser
 
@@ -159,7 +154,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _inline_tokens(piece: str, env: dict) -> list[Token]:
     tokens: list[Token] = []
-    piece = re.sub(r"(?<=[*\])])\{:\s*", "{", re.sub(r"<math\b.*?</math>", _mathml, piece))
+    piece = _TERM_SPAN.sub(rf"{_TERM}\g<words>{_END}", re.sub(r"<math\b.*?</math>", _mathml, piece))
     _parser().inline.parse(re.sub(r"\\\((.{1,300}?)\\\)", r"$\1$", piece), _parser(), env, tokens)
     return tokens
 
@@ -188,7 +183,7 @@ def _render(tokens: list[Token]) -> str:
 
 
 def _around(token: Token) -> tuple[str, str]:
-    if token.type == "strong_open" or "term" in f"{token.attrs.get('class')} {token.attrs.get('data-type')}".split():
+    if token.type == "strong_open":
         return _TERM, _END
     return (f"<{token.tag}>", f"</{token.tag}>") if token.tag in ("sup", "sub") else ("", "")
 
@@ -221,6 +216,7 @@ _LEAVES = {
 
 def _inline(marked: str) -> str:
     """Return the words of a marked text on one line."""
+    marked = re.sub(r"\[([^\[\]]*)\]\{[^{}]*\}", r"\1", marked)
     text = re.sub(r"\[?@((?:fig|tbl|tab)[:-][\w:-]+)\]?", lambda m: _pointer("#" + m[1]), marked)
     text = re.sub(
         rf"\[-?@[^\[\]]*\]|\[\^[^\[\]]*\]|\s?\{{(?:[:#.]|[\w-]{{1,30}}=)[^{{}}]*\}}|[{_TERM}{_END}]", "", text
@@ -247,7 +243,7 @@ def _blocks(parts: Iterator[tuple[str, str, str]], stem: str) -> Iterator[Block]
             continue
         elif kind[0] == "h" and kind[1:].isdigit():
             titles = [title for title in titles if title[0] < int(kind[1])] + [(int(kind[1]), _inline(marked))]
-        elif not any(NOT_PROSE.match(title) or _FOR_LEARNERS.match(title) for _, title in titles):
+        elif not any(NOT_PROSE.match(title) or FOR_LEARNERS.match(title) for _, title in titles):
             able = bool(_OBJECTIVES.search(_inline(marked))) or (able and kind == "item")
             if side := {"problem", "solution"} & words:
                 task.append((*side, kind, _inline(marked)))
