@@ -1,6 +1,6 @@
 """What does a source file say, in order? Bytes in, a list of blocks out.
 
-Four formats: ``cnxml`` (OpenStax), ``markdown`` (the primer, and textbooks from OCR), ``text`` and ``medquad``.
+Four formats: ``cnxml`` (OpenStax), ``markdown`` (of any dialect, and from OCR), ``text`` and ``medquad``.
 """
 
 from __future__ import annotations
