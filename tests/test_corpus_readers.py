@@ -45,6 +45,10 @@ def test_sections_of_exercises_and_references_hold_no_prose(name):
     assert cnxml(f"<section class='{name}'><title>T</title><para>Which of these?</para></section>") == []
 
 
+def test_a_section_of_objectives_is_told_by_its_title_too():
+    assert cnxml("<section><title>Learning Objectives</title><para>Name four valves.</para></section>") == []
+
+
 @pytest.mark.parametrize("name", ["anatomy interactive", "media-feature", "link-to-learning", "chapter-objectives"])
 def test_boxes_that_send_the_reader_away_hold_no_prose(name):
     assert cnxml(f"<note class='{name}'><para>Watch this film about valves.</para></note>") == []

@@ -12,6 +12,11 @@ NOT_PROSE = re.compile(  # titles of parts that are about the book, not about th
     r"|art attribution|cover|title page|copyright(?: page)?|dedication|colophon)\W*$",
     re.I,
 )
+FOR_LEARNERS = re.compile(  # titles of parts that set tasks
+    r"[\d. ]*(?:(?:chapter |learning )(?:objectives?|outcomes?|goals?)|links? to learning|(?:foot|end)notes?"
+    r"|(?:chapter )?review questions?|multiple[ -]choice.{0,20}|self[ -](?:test|check|assessment))\W*$",
+    re.I,
+)
 REFERENCE = "\ufffc"  # stands for a link without words until the sentence around it is known
 
 

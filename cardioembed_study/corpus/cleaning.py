@@ -20,12 +20,16 @@ from cardioembed_study.corpus.blocks import REFERENCE, superscript, tidy
 
 MIN_CHARS = 20  # paper section 2.1: shorter sentences are dropped
 _ABBREVIATIONS_WORDS = (
-    "a.k.a a.m al approx avg b.i.d ca cf d.c dept diff dr drs e.g ed eds eq eqs esp et etc fib fig figs freq hr i.e "
-    "i.m i.v incl intl jr lat m.d max med min mr mrs ms mt n.d n.p.o no nos nr p p.m para p.o p.r.n ph.d pp prof pt pts "
-    "q.d q.i.d ref refs resp rev s.c sec sect sp spp sr st stat subsp t.i.d tab u.k u.s var viz vol vs wk wks yr yrs"
+    "a.k.a a.m al approx avg b.d b.i.d ca cf d.c dept diff dr drs e.g ed eds eq eqs esp et etc fib fig figs freq "
+    "h.s hr i.e i.m i.v incl intl jr lat m.d max med min mr mrs ms mt n.d n.p.o no nos nr o.d o.s o.u p p.m p.o "
+    "p.r.n para ph.d pp prof pt pts q.d q.d.s q.h q.i.d q.o.d ref refs resp rev s.c sec sect sp spp sr st stat "
+    "subsp t.d.s t.i.d tab u.k u.s var viz vol vs wk wks y.o yr yrs"
 )
 ABBREVIATIONS = frozenset(_ABBREVIATIONS_WORDS.split())
-_MAY_END_WORDS = "etc. a.m. p.m. i.v. i.m. s.c. p.o. b.i.d. t.i.d. q.i.d. p.r.n."
+_MAY_END_WORDS = (
+    "etc. a.m. p.m. i.v. i.m. s.c. p.o. b.d. b.i.d. h.s. o.d. o.s. o.u. p.r.n. q.d. q.d.s. q.h. q.i.d. q.o.d. t.d.s. "
+    "t.i.d. y.o."
+)
 MAY_END = frozenset(_MAY_END_WORDS.split())
 _UNITS_WORDS = "min. ms. hr. wk. wks. yr. yrs."
 UNITS = frozenset(_UNITS_WORDS.split())
@@ -62,6 +66,10 @@ _NO_SPACE = re.compile(r"(?<=[a-z]{3}[.?!])(?=[A-Z][a-z])")
 _TAG = re.compile(r"</?(?:a|b|br|div|em|i|img|p|s|small|span|strong|sub|sup|u)(?:\s[\w-]+=[^<>]*)?\s?/?>", re.I)
 _RAISED = re.compile(r"<(sup|sub)>([^<>]*)</\1>", re.I)
 _FORMULA = re.compile(r"\$([^$]{1,200})\$")
+_SYMBOLS_WORDS = (
+    "times × cdot · div ÷ pm ± leq ≤ le ≤ geq ≥ ge ≥ neq ≠ approx ≈ sim ~ rightarrow → to → circ ° infty ∞ lambda λ"
+)
+_SYMBOLS = dict(re.findall(r"(\w+) (\S)", _SYMBOLS_WORDS))
 _CHARACTERS = {ord(c): None for c in "\u00ad\u200b\u200c\u200d\u2060\ufeff"} | {
     0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0x2212: "−", 0x00B5: "μ",
 }  # fmt: skip
@@ -94,17 +102,44 @@ def clean(text: str) -> str:
 
 
 def _unmarked(text: str) -> str:
-    raised = _RAISED.sub(lambda m: superscript(text[: m.start()][-3:], m[2]) if m[1].lower() == "sup" else m[2], text)
-    return " ".join(html.unescape(_FORMULA.sub(_formula, _TAG.sub("", raised))).split())
+    return " ".join(html.unescape(_FORMULA.sub(_formula, _TAG.sub("", raised(text)))).split())
+
+
+def raised(text: str) -> str:
+    """Return a text with ``<sup>`` and ``<sub>`` as they are written on one line.
+
+    >>> raised("10<sup>3</sup> Ca<sup>2+</sup>")
+    '10^3 Ca2+'
+    """
+    return _RAISED.sub(
+        lambda m: superscript(text[max(0, m.start() - 3) : m.start()], m[2]) if m[1].lower() == "sup" else m[2], text
+    )
 
 
 def _formula(match: re.Match) -> str:
     """Return a short LaTeX formula as text; money between two dollar signs is left alone."""
-    inner = match[1]
-    if not re.search(r"[\\^_]", inner):
-        return match[0]
-    inner = re.sub(r"\\(?:mathrm|text|mathbf|mathit|rm)\b\s?", "", inner).replace("\\,", " ").replace("\\%", "%")
-    return re.sub(r"[{}]|(?<=[A-Za-z)}])\^|_", "", inner)
+    return formula(match[1]) if re.search(r"[\\^_]", match[1]) else match[0]
+
+
+def formula(latex: str) -> str:
+    r"""Return LaTeX as one line of text.
+
+    >>> formula(r"\mathrm{Ca}^{2+}"), formula(r"10^{3}"), formula(r"\alpha_1 \geq \frac{1}{2}"), formula(r"37^{\circ}C")
+    ('Ca2+', '10^3', 'α1 ≥ 1/2', '37°C')
+    """
+    text = re.sub(r"\\(?:mathrm|text|mathbf|mathit|rm|left|right)\b\s?", "", latex)
+    text = text.replace("\\,", " ").replace("\\%", "%")
+    text = re.sub(r"\\d?frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}", r"\1/\2", text)
+    text = re.sub(r"\\([A-Za-z]+)", lambda match: _symbol(match[1]), text)
+    return re.sub(r"[{}\\]|(?<=[A-Za-z)}])\^|\^(?=\{?°)|^\^|_", "", text)
+
+
+def _symbol(name: str) -> str:
+    case = "CAPITAL" if name[0].isupper() else "SMALL"
+    try:
+        return _SYMBOLS.get(name) or unicodedata.lookup(f"GREEK {case} LETTER {name.removeprefix('var')}")
+    except KeyError:
+        return ""
 
 
 def _unless_range(text: str, match: re.Match) -> str:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from lxml import etree
 
-from cardioembed_study.corpus.blocks import NOT_PROSE, REFERENCE, Block, superscript, tidy
+from cardioembed_study.corpus.blocks import FOR_LEARNERS, NOT_PROSE, REFERENCE, Block, superscript, tidy
 
 _SECTIONS_WITHOUT_PROSE_WORDS = (
     "multiple-choice interactive-exercise review-questions critical-thinking references suggested-reading "
@@ -56,7 +56,7 @@ def _section(element: etree._Element, section: tuple[str, ...]) -> Iterator[Bloc
     if classes & SECTIONS_WITHOUT_PROSE:
         return
     title = _title(element)
-    if NOT_PROSE.match(title):
+    if NOT_PROSE.match(title) or FOR_LEARNERS.match(title):
         return
     path = (*section, title) if title and title != section[-1] else section
     yield from _exercises(element, path) if "free-response" in classes else _walk(element, path)
@@ -172,7 +172,7 @@ def _piece(child: etree._Element, before: str) -> str:
     if tag == "link":
         return _inline(child) or _referred(child)
     if tag == "math":
-        return _math(child)
+        return formula(child)
     return superscript(before, _inline(child)) if tag == "sup" else _inline(child)
 
 
@@ -183,9 +183,9 @@ def _referred(link: etree._Element) -> str:
     return f"{REFERENCE}the {kind}{REFERENCE}" if target else REFERENCE
 
 
-def _math(element: etree._Element) -> str:
+def formula(element: etree._Element) -> str:
     """Return presentation MathML as one line of text."""
-    tag, parts = _tag(element), [_math(child) for child in element]
+    tag, parts = _tag(element), [formula(child) for child in element]
     if tag == "mfrac" and len(parts) == 2:
         return "/".join(f"({part.strip()})" if " " in part.strip() else part.strip() for part in parts)
     if tag in ("msup", "msubsup") and len(parts) > 1:

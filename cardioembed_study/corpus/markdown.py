@@ -1,51 +1,61 @@
-"""What does a textbook in Markdown say, in order? Made for the primer and for books that come from OCR.
+"""What does a textbook in Markdown say, in order? For the primer, for books of any dialect, and for what OCR makes.
 
-Every step looks at one line at a time, and no pattern passes a second opening bracket: time is linear in the text.
+markdown-it-py parses. Ours is a pass over the lines before it, for what the printed page and other dialects add, and the
+way from its tokens to blocks. Time is linear in the text: each step looks at one line, or at a piece of bounded length.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import cache
 from pathlib import PurePosixPath
 
-from cardioembed_study.corpus.blocks import NOT_PROSE, Block, superscript, tidy
+from lxml import etree
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markdown_it.tree import SyntaxTreeNode
+from mdit_py_plugins import deflist, dollarmath, footnote, front_matter, myst_role, subscript, superscript
 
-HEAD_LINES = 3  # a short line standing alone this often is a running head
-HEAD_CHARS = 70
-_KEEP_HYPHEN_WORDS = (
-    "after alpha anti beta by co cross end follow gamma half high intra inter left life long low mid multi non "
-    "one over post pre right self semi short sub three time two under well x"
+from cardioembed_study.corpus import cleaning, cnxml, lines
+from cardioembed_study.corpus.blocks import FOR_LEARNERS, NOT_PROSE, REFERENCE, Block, tidy
+
+PIECE_CHARS, DENSE_CHARS = 4_000, 200  # parsed at once; the second where one character in eight is a mark
+_BOX_WORDS = (
+    "abstract objectives quiz equation footnote-refs title metadata toctree code code-block code-cell math table list-table "
+    "csv-table image interactive.*"
 )
-KEEP_HYPHEN = frozenset(_KEEP_HYPHEN_WORDS.split())
-_HEADING = re.compile(r"(#{1,6})\s+(\S.*)")
-_ITEM = re.compile(r"\s{0,12}(?:[-*+•]|\d{1,2}[.)])\s+(\S.*)")
+_UNREAD_BOX = re.compile("|".join({*_BOX_WORDS.split()} | cnxml.NOTES_WITHOUT_PROSE | cnxml.SECTIONS_WITHOUT_PROSE))
+_OBJECTIVES = re.compile(r"\b(?:will|should) be able to\W*$|^learning (?:objectives|outcomes)\W*$", re.I)
 _CAPTION = re.compile(
-    r"(?:Figure|Fig\.?|Table|Box|Plate|Algorithm|Exhibit)\s\d[\d.–-]{0,8}[A-Za-z]?\s?[.:|—–-]?\s(?=[A-Z“])"
+    r"(?i:Figure|Fig\.?|Table|Box|Plate|Algorithm|Exhibit)\s\d[\d.–-]{0,8}[A-Za-z]?\s?[.:|—–-]?\s(?=[A-Z“])"
 )
-_PAGE = re.compile(r"(?:[-–—|\s]*(?:page|p\.)?\s?(?:\d{1,4}|[ivxlc]{1,7})(?:\sof\s\d{1,4})?[-–—|\s]*|\{\d+\}-*)", re.I)
-_ENTRY = re.compile(r"\*\*([^*]+)\*\*\s?[:–—-]?\s?")
-_TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]{0,9})(?:\s[^<>]*)?/?>")
-_MARKUP_WORDS = "a b i u em strong span p br div img font small center sub sup hr"
-_MARKUP = frozenset(_MARKUP_WORDS.split())
-
-
-@dataclass
-class _Paragraph:
-    kind: str
-    line: int
-    parts: list[str] = field(default_factory=list)
+_TERM, _END = "\ue000", "\ue001"  # stand around a marked term until its block is made
+_TERM_SPAN = re.compile(r"(?<![*_])[*_\[](?P<words>[^*_\[\]]{1,200})[*_\]]\{(?=[^{}]*\bterm\b)[^{}]*\}")
+_ENTRY = re.compile(rf"{_TERM}([^{_TERM}{_END}]+){_END}\s?[:–—-]?\s?|([^:–—.{_TERM}]{{2,60}})\s?[:–—]\s")
+_CHARACTERS = str.maketrans({"\u2010": "-", "\u00ac": "\u00ad", _TERM: None, _END: None})
+_WORDLESS = re.compile(
+    r"<(script|style|cnx-pi|annotation|iframe|svg)\b[^<>]*>[^<>]*</\1>|<\|(\w{1,9})\|>[^<>]*<\|/\2\|>", re.I
+)
+_BOXES = "div|section|article|aside|details|figure"
+_BLOCK_TAG = re.compile(
+    rf"<(/?)({_BOXES}|figcaption|summary|header|footer|main|body|html|center|blockquote|p|ul|ol|li|dl|dt|dd|h[1-6])"
+    r"(\s[^<>]*)?>\s*",
+    re.I,
+)
+_STARTS = {"li": "- ", "dd": ": "} | {f"h{n}": "#" * n + " " for n in range(1, 7)}
 
 
 def read(text: str, name: str) -> list[Block]:
     r"""Return the blocks of a Markdown text.
 
-    A term is in ``**bold**`` where the prose introduces it; a section ``Glossary`` holds ``- **term**: meaning``;
-    ``**Q:**`` and ``**A:**`` are a question and its answer. Tables, quotations (``>``), pictures, code, page numbers,
-    running heads and lists of references are left out.
+    A term is in ``**bold**`` where the prose introduces it, or has the attribute ``term``. Its meaning is in a definition
+    list, or in a section ``Glossary`` or ``Key Terms`` as ``- **term**: meaning``. ``**Q:**`` and ``**A:**`` are a
+    question and its answer. Tables, quotations (``>``), pictures, code, displayed formulas, page numbers, running heads,
+    learning objectives, review questions and lists of references are left out.
+
+    Code, a formula or a table that is not closed is taken to end at the next heading, or at the next blank line if no
+    heading follows; a warning names the file and the line.
 
     Raises:
         ValueError: a question without its answer, or the reverse.
@@ -53,189 +63,231 @@ def read(text: str, name: str) -> list[Block]:
     >>> [b.kind for b in read("## Questions\n\n**Q:** Why?\n\n**A:** Because.", "a.md")]
     ['question', 'answer']
     """
-    lines = _without_comments(text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n")).split("\n")
-    furniture = _furniture(lines)
-    words = _words(text)
-    blocks = list(_blocks(_paragraphs(lines, furniture), words, PurePosixPath(name).stem))
-    _check_questions(blocks, name)
-    return blocks
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n").translate(_CHARACTERS)
+    env: dict = {}
+    root = SyntaxTreeNode(_parser().parse(_with_boxes(_WORDLESS.sub(" ", lines.prose(text, name))), env))
+    found = [block for block in _blocks(_parts(root, "paragraph", env), PurePosixPath(name).stem) if block.text]
+    _check_questions(found, name)
+    return found
 
 
 def read_text(text: str, name: str) -> list[Block]:
     """Return the blocks of plain text: lone numbered lines and lone lines in capitals are its headings."""
-    lines = ["", *text.replace("\r\n", "\n").replace("\f", "\n\n").split("\n"), ""]
-    return read("\n".join(map(_as_heading, lines, lines[1:], lines[2:])) if len(lines) > 3 else text, name)
+    return read(lines.with_headings(text), name)
 
 
-def _as_heading(before: str, line: str, after: str) -> str:
-    bare = line.strip()
-    alone = not before.strip() and not after.strip() and 3 < len(bare) < HEAD_CHARS and bare[-1] not in ".,;:?!"
-    numbered = re.match(r"(?:(?:chapter|part|section)\s)?\d{1,2}(?:\.\d{1,2}){0,3}\.?\s+[A-Z]", bare, re.I)
-    titled = alone and any(map(str.isalpha, bare)) and (bare.isupper() or numbered)
-    return f"## {bare}" if titled else line
+def _with_boxes(text: str) -> str:
+    """Return the text with each tag that stands for a block on a line of its own; a box without its end is none."""
+    paired: set[int] = set()
+    opened: dict[str, list[int]] = {}
+    for tag in _BLOCK_TAG.finditer(text):
+        if not tag[1]:
+            opened.setdefault(tag[2].lower(), []).append(tag.start())
+        elif opened.get(tag[2].lower()):
+            paired |= {opened[tag[2].lower()].pop(), tag.start()}
+    return re.sub(r"\n{3,}", "\n\n", _BLOCK_TAG.sub(lambda tag: _on_its_line(tag, tag.start() in paired), text))
 
 
-def _without_comments(text: str) -> str:
-    """Return the text without HTML comments; one that never ends is left, so that no text is lost."""
-    parts, start = [], 0
-    while (opening := text.find("<!--", start)) >= 0 and (closing := text.find("-->", opening)) >= 0:
-        parts.append(text[start:opening])
-        start = closing + 3
-    return "".join([*parts, text[start:]])
+def _on_its_line(tag: re.Match, paired: bool) -> str:
+    name = tag[2].lower()
+    if name in _BOXES.split("|"):
+        return f"\n\n{' '.join(tag[0].split())}\n\n" if paired else "\n\n"
+    return "\n\n" + ("" if tag[1] else _STARTS.get(name, ""))
 
 
-def _words(text: str) -> set[str]:
-    """Return every word of a text, hyphens kept: they decide what a hyphen at a line's end meant."""
-    return set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*(?!-?\n)", text.lower()))
+@cache
+def _parser() -> MarkdownIt:
+    """Return a parser of blocks; paragraphs are parsed apart, in pieces."""
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable(["code", "fence"])
+    parser.use(front_matter.front_matter_plugin).use(deflist.deflist_plugin).use(footnote.footnote_plugin)
+    parser.use(dollarmath.dollarmath_plugin, allow_space=False, allow_digits=False).use(myst_role.myst_role_plugin)
+    parser.use(superscript.superscript_plugin).use(subscript.sub_plugin)
+    parser.block.ruler.disable("math_block")
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
 
 
-def _furniture(lines: list[str]) -> set[int]:
-    """Return the numbers of lines that belong to the page: its number and its running head."""
-    bare = {n: line.strip() for n, line in enumerate(lines) if 0 < len(line.strip()) <= HEAD_CHARS}
-    pages = {n for n, line in bare.items() if _PAGE.fullmatch(line)}
-    alone = {n: _head(line) for n, line in bare.items() if n not in pages and _alone(lines, n, pages)}
-    often = Counter(alone.values())
-    return pages | {n for n, head in alone.items() if head and often[head] >= HEAD_LINES}
+def _parts(node: SyntaxTreeNode, kind: str, env: dict) -> Iterator[tuple[str, str, str]]:
+    """Yield the kind, the marked text and the term of each heading, paragraph, item, meaning and tag of a box."""
+    for child in node.children:
+        if child.type in ("heading", "paragraph"):
+            content = child.children[0].content
+            titled = child.type == "heading" and (child.markup[0] == "#" or len(content) <= lines.HEAD_CHARS)
+            yield child.tag if titled else kind, _marked(content, env), ""
+        elif child.type == "html_block":
+            box = _BLOCK_TAG.fullmatch(child.content)
+            yield ("box", child.content, "") if box else (kind, _marked(child.content, env), "")
+        elif child.type == "dl":
+            yield from _meanings(child, env)
+        elif child.type in ("bullet_list", "ordered_list", "list_item"):
+            yield from _parts(child, "item", env)
 
 
-def _head(line: str) -> str:
-    """Return a running head without its page number; nothing for what cannot be one."""
-    if line[0] in "#>|-*+•" or line[-1] in ".?!:;,-\u00ad":
-        return ""
-    return line.strip("0123456789|–—- ").lower()
-
-
-def _alone(lines: list[str], n: int, pages: set[int]) -> bool:
-    return all(not 0 <= k < len(lines) or k in pages or not lines[k].strip() for k in (n - 1, n + 1))
-
-
-def _paragraphs(lines: list[str], furniture: set[int]) -> Iterator[_Paragraph]:
-    """Yield headings, paragraphs and items; a page break within a sentence does not end its paragraph."""
-    current, page_break, fence = None, False, ""
-    for n, line in enumerate(lines):
-        bare, fence, hidden = *_fenced(line.strip(), fence), bool(fence)
-        if n in furniture or not bare:
-            page_break |= n in furniture
-            if current and not page_break and not _open_end(current, lines, n, furniture):
-                yield current
-                current = None
+def _meanings(node: SyntaxTreeNode, env: dict) -> Iterator[tuple[str, str, str]]:
+    term, meanings = "", []
+    for child in [*node.children, None]:
+        if child is not None and child.type == "dd":
+            meanings += [text for kind, text, _ in _parts(child, "item", env) if kind == "item"]
             continue
-        if hidden or bare[0] in ">|" or bare.startswith(("```", "$$", "[^", "---", "***", "===", "![")):
-            continue
-        started = _start(line, n)
-        if current and (started.kind != "paragraph" or (page_break and not _goes_on(current.parts[-1], bare))):
-            yield current
-            current = None
-        current = current or started
-        if current is not started:
-            current.parts.append(bare)
-        page_break = False
-        if current.kind.startswith("#"):
-            yield current
-            current = None
-    if current:
-        yield current
+        if term and meanings:
+            yield "glossary", "; ".join(meanings), term
+        term, meanings = _marked(child.children[0].content, env) if child else "", []
 
 
-def _fenced(bare: str, fence: str) -> tuple[str, str]:
-    """Return the line and the mark that ends the hidden part it is in: code, formulas or an HTML table."""
-    if fence:
-        return bare, "" if bare.endswith(fence) else fence
-    if bare.startswith(("```", "$$")):
-        mark = bare[:2] if bare[0] == "$" else "```"
-        return bare, "" if len(bare) > len(mark) and bare.endswith(mark) else mark
-    opens = bare.lower().startswith("<table")
-    return ("|" if opens else bare), "</table>" if opens and "</table>" not in bare.lower() else ""
+def _marked(content: str, env: dict) -> str:
+    """Return a paragraph's words, its terms between two signs; links without words are named after what they point at."""
+    return "".join(map(_render, (_inline_tokens(piece, env) for piece in _pieces(" ".join(content.split())))))
 
 
-def _open_end(current: _Paragraph, lines: list[str], n: int, furniture: set[int]) -> bool:
-    """Whether the next line that is not blank belongs to the page, so that the paragraph may go on behind it."""
-    following = next((k for k in range(n + 1, min(n + 4, len(lines))) if lines[k].strip()), -1)
-    return following in furniture
+def _pieces(text: str) -> Iterator[str]:
+    """Yield a text in pieces that end with a sentence where they can; from one that is mostly marks the brackets go."""
+    start = 0
+    while start < len(text):
+        window = text[start : start + PIECE_CHARS]
+        dense = sum(map(window.count, "[<*$^{~_&`")) > PIECE_CHARS / 8
+        window = window[:DENSE_CHARS] if dense else window
+        end = window.rfind(". ") + 2 if start + len(window) < len(text) else 0
+        start += end if end > 1 else len(window)
+        piece = window[:end] if end > 1 else window
+        yield piece.replace("[", "") if dense else piece
 
 
-def _goes_on(before: str, after: str) -> bool:
-    return before[-1] not in ".?!:" and (after[0].islower() or before[-1] == "-")
+def _inline_tokens(piece: str, env: dict) -> list[Token]:
+    tokens: list[Token] = []
+    piece = _TERM_SPAN.sub(rf"{_TERM}\g<words>{_END}", re.sub(r"<math\b.*?</math>", _mathml, piece))
+    _parser().inline.parse(re.sub(r"\\\((.{1,300}?)\\\)", r"$\1$", piece), _parser(), env, tokens)
+    return tokens
 
 
-def _start(line: str, n: int) -> _Paragraph:
-    if heading := _HEADING.match(line):
-        return _Paragraph(heading[1], n + 1, [heading[2].strip("# ")])
-    if (item := _ITEM.match(line)) and not line.lstrip().startswith("**"):
-        return _Paragraph("item", n + 1, [item[1].strip()])
-    return _Paragraph("paragraph", n + 1, [line.strip()])
+def _mathml(match: re.Match) -> str:
+    root = etree.fromstring(match[0], etree.XMLParser(recover=True, resolve_entities=False, no_network=True))
+    return "" if root is None else cnxml.formula(root)
 
 
-def _blocks(paragraphs: Iterator[_Paragraph], words: set[str], stem: str) -> Iterator[Block]:
+def _render(tokens: list[Token]) -> str:
+    out: list[str] = []
+    ends: list[tuple[str, int, str]] = []
+    for token in tokens:
+        if token.nesting > 0:
+            begin, end = _around(token)
+            ends.append((end, len(out), str(token.attrs.get("href", ""))))
+            out.append(begin)
+        elif token.nesting < 0:
+            end, start, target = ends.pop()
+            if target and "".join(out[start:]).strip(" []") in ("", "link"):
+                out[start:] = [_pointer(target)]
+            out.append(end)
+        else:
+            out.append(_LEAVES.get(token.type, lambda token: token.content)(token))
+    return "".join(out)
+
+
+def _around(token: Token) -> tuple[str, str]:
+    if token.type == "strong_open":
+        return _TERM, _END
+    return (f"<{token.tag}>", f"</{token.tag}>") if token.tag in ("sup", "sub") else ("", "")
+
+
+def _pointer(target: str) -> str:
+    kind = "table" if re.match(r"#?ta?bl?e?", target) else "figure"
+    return f"{REFERENCE}the {kind}{REFERENCE}" if target[0] == "#" else REFERENCE
+
+
+def _role(token: Token) -> str:
+    """Return what a MyST role says; a reference without words is named, a citation left out."""
+    name, words = token.meta["name"], re.sub(r"\s*<[^<>]*>$", "", token.content)
+    if name.endswith("ref") and words == token.content:
+        return _pointer(f"#{words}")
+    known = {"math": cleaning.formula(words), "term": _TERM + words + _END, "sup": f"<sup>{words}</sup>"}
+    return "" if name.startswith("cite") else known.get(name, words)
+
+
+def _tag(token: Token) -> str:
+    name = re.match(r"</?\w*", token.content)[0].lower()
+    return f"{name}>" if name.strip("</") in ("sup", "sub") else " " if name == "<br" else ""
+
+
+_LEAVES = {
+    **dict.fromkeys(["image", "footnote_ref"], lambda token: ""),
+    **dict.fromkeys(["softbreak", "hardbreak", "math_inline_double"], lambda token: " "),
+    **{"html_inline": _tag, "myst_role": _role, "math_inline": lambda token: cleaning.formula(token.content)},
+}
+
+
+def _inline(marked: str) -> str:
+    """Return the words of a marked text on one line."""
+    marked = re.sub(r"\[([^\[\]]*)\]\{[^{}]*\}", r"\1", marked)
+    text = re.sub(r"\[?@((?:fig|tbl|tab)[:-][\w:-]+)\]?", lambda m: _pointer("#" + m[1]), marked)
+    text = re.sub(
+        rf"\[-?@[^\[\]]*\]|\[\^[^\[\]]*\]|\s?\{{(?:[:#.]|[\w-]{{1,30}}=)[^{{}}]*\}}|[{_TERM}{_END}]", "", text
+    )
+    return tidy(re.sub(r"\*{1,3}|`|</?su[bp]>", "", cleaning.raised(text)))
+
+
+def _blocks(parts: Iterator[tuple[str, str, str]], stem: str) -> Iterator[Block]:
     titles: list[tuple[int, str]] = []
-    for paragraph in paragraphs:
-        marked = _join(paragraph.parts, words)
-        if paragraph.kind.startswith("#"):
-            level = len(paragraph.kind)
-            titles = [title for title in titles if title[0] < level] + [(level, _inline(marked))]
-        elif not any(NOT_PROSE.match(title) for _, title in titles):
-            section = tuple(title for _, title in titles) or (stem,)
-            yield from filter(lambda block: block.text, _block(paragraph.kind, section, marked))
+    boxes: list[tuple[set[str], list]] = []
+    task: list[tuple[str, str, str]] = []  # what an exercise says: side, kind and words
+    able = False
+    for kind, marked, term in parts:
+        section = tuple(title for _, title in titles) or (stem,)
+        words = set().union(*(words for words, _ in boxes))
+        if kind == "box" and marked.startswith("</"):
+            closed, titles = boxes.pop() if boxes else (set(), titles)
+            yield from _exercise(section, task) if "exercise" in closed else ()
+            task = [] if "exercise" in closed else task
+        elif kind == "box":
+            values = re.findall(r"(?:class|data-type|epub:type)\s*=\s*[\"']([^\"']*)", marked)
+            boxes.append(({word for value in values for word in value.lower().split()}, titles))
+        elif any(map(_UNREAD_BOX.fullmatch, words)):
+            continue
+        elif kind[0] == "h" and kind[1:].isdigit():
+            titles = [title for title in titles if title[0] < int(kind[1])] + [(int(kind[1]), _inline(marked))]
+        elif not any(NOT_PROSE.match(title) or FOR_LEARNERS.match(title) for _, title in titles):
+            able = bool(_OBJECTIVES.search(_inline(marked))) or (able and kind == "item")
+            if side := {"problem", "solution"} & words:
+                task.append((*side, kind, _inline(marked)))
+            elif not able:
+                yield from _block(kind, section, marked, term)
 
 
-def _join(parts: list[str], words: set[str]) -> str:
-    """Join the lines of a paragraph and mend words that were divided at a line's end."""
-    ends = (_ended(before, after, words) for before, after in pairwise(parts))
-    return "".join([*ends, parts[-1]])
+def _exercise(section: tuple[str, ...], task: list[tuple[str, str, str]]) -> Iterator[Block]:
+    """Yield question and answer of an exercise that has both in words, and no choice of answers."""
+    question, answer = (
+        " ".join(text for side, _, text in task if side == wanted) for wanted in ("problem", "solution")
+    )
+    worded = question and len(answer) >= cleaning.MIN_CHARS and REFERENCE not in question + answer
+    if worded and all(kind == "paragraph" for _, kind, _ in task):
+        yield from (Block("question", section, question), Block("answer", section, answer))
 
 
-def _ended(before: str, after: str, words: set[str]) -> str:
-    """Return a line as it runs on into the next one: with a space, with its hyphen, or without it."""
-    if before.endswith("\u00ad"):
-        return before[:-1]
-    first = re.search(r"[^\W\d_]+(?=-$)", before[-60:])
-    second = re.match(r"[^\W\d_]+", after)
-    if not first or not second:
-        return before + " "
-    whole, hyphened = (f"{first[0]}{mark}{second[0]}".lower() for mark in ("", "-"))
-    compound = hyphened in words or (whole not in words and first[0].lower() in KEEP_HYPHEN)
-    return before if compound or not after[0].islower() else before[:-1]
-
-
-def _block(kind: str, section: tuple[str, ...], marked: str) -> Iterator[Block]:
+def _block(kind: str, section: tuple[str, ...], marked: str, term: str) -> Iterator[Block]:
     entry = _ENTRY.match(marked)
-    if entry and re.match(r"glossary|key terms", section[-1], re.I):
-        yield Block("glossary", section, _inline(marked[entry.end() :]), (_inline(entry[1]).rstrip(" :"),))
-    elif entry and entry[1].strip() in ("Q:", "Q.", "A:", "A."):
+    if kind == "glossary":
+        yield Block(kind, section, _inline(marked), (_inline(term).rstrip(" :"),))
+    elif entry and re.match(r"glossary|key terms", section[-1], re.I):
+        yield Block("glossary", section, _inline(marked[entry.end() :]), (_inline(entry[1] or entry[2]).rstrip(" :"),))
+    elif entry and entry[1] and entry[1].strip() in ("Q:", "Q.", "A:", "A."):
         yield from _question_parts(section, marked)
     elif caption := _CAPTION.match(_inline(marked)):
         yield Block("caption", section, _inline(marked)[caption.end() :])
     else:
-        bold = [_inline(term) for term in re.findall(r"\*\*([^*]+)\*\*", marked)]
-        yield Block(kind, section, _inline(marked), tuple(term for term in bold if term and term[-1] not in ":.?!"))
+        terms = [_inline(term) for term in re.findall(f"{_TERM}([^{_END}]+){_END}", marked)]
+        yield Block(kind, section, _inline(marked), tuple(term for term in terms if term and term[-1] not in ":.?!"))
 
 
 def _question_parts(section: tuple[str, ...], marked: str) -> Iterator[Block]:
-    pieces = re.split(r"\*\*([QA])[:.]\s?\*\*", marked)
+    pieces = re.split(rf"{_TERM}([QA])[:.]\s?{_END}", marked)
     for letter, piece in zip(pieces[1::2], pieces[2::2], strict=True):
         yield Block("question" if letter == "Q" else "answer", section, _inline(piece))
 
 
-def _check_questions(blocks: list[Block], name: str) -> None:
+def _check_questions(found: list[Block], name: str) -> None:
     """Refuse a question that is not followed by its answer: pairs would shift."""
-    kinds = [block.kind for block in blocks] + [""]
-    for block, kind, after in zip(blocks, kinds, kinds[1:], strict=False):
+    kinds = [block.kind for block in found] + [""]
+    for block, kind, after in zip(found, kinds, kinds[1:], strict=False):
         if kind == "question" and after != "answer":
             raise ValueError(f"{name}: question {block.text[:60]!r} has no answer; add one that starts with **A:**")
     if kinds.count("answer") != kinds.count("question"):
         n_questions, n_answers = kinds.count("question"), kinds.count("answer")
         raise ValueError(f"{name}: {n_answers} answers to {n_questions} questions; begin each question with **Q:**")
-
-
-def _inline(marked: str) -> str:
-    """Return Markdown without its marks: pictures and footnotes go, the words of links stay."""
-    text = re.sub(r"!\[[^\[\]]*\]\([^()]*\)|\[\^[^\[\]]*\]", " ", marked)
-    text = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
-    text = re.sub(r"<(sup|sub)>([^<>]*)</\1>", lambda m: _raised(text, m), text)
-    text = _TAG.sub(lambda m: m[0] if m[1].lower() not in _MARKUP else "", text)
-    text = re.sub(r"\*{1,3}|`|(?<!\w)_{1,2}(?=\w)|(?<=\w)_{1,2}(?!\w)", "", re.sub(r"\\([*_`#\[\]\\])", r"\1", text))
-    return tidy(text)
-
-
-def _raised(text: str, match: re.Match) -> str:
-    return superscript(text[max(0, match.start() - 3) : match.start()], match[2]) if match[1] == "sup" else match[2]
