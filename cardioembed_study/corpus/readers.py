@@ -1,6 +1,7 @@
 """What does a source file say, in order? Bytes in, a list of blocks out.
 
-Formats of one document a file: ``cnxml`` (OpenStax), ``markdown`` (of any dialect, and from OCR), ``text`` and ``medquad``. Formats of whole books, through pandoc: ``epub``, ``docx``, ``html``, ``latex`` and ``odt``.
+Formats of one document a file: ``cnxml`` (OpenStax), ``markdown`` (of any dialect, and from OCR), ``text`` and ``medquad``.
+Formats of whole books, through pandoc: ``epub``, ``docx``, ``html``, ``latex`` and ``odt``.
 """
 
 from __future__ import annotations
