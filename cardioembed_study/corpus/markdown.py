@@ -199,7 +199,8 @@ def _ended(before: str, after: str, words: set[str]) -> str:
 
 def _block(kind: str, section: tuple[str, ...], marked: str) -> Iterator[Block]:
     entry = _ENTRY.match(marked)
-    if entry and re.match(r"glossary|key terms", section[-1], re.I):
+    above = [title for title in section if len(title) > 3] or section  # entries may stand below "A" or "X–Z"
+    if entry and re.match(r"glossary|key terms", above[-1], re.I):
         yield Block("glossary", section, _inline(marked[entry.end() :]), (_inline(entry[1]).rstrip(" :"),))
     elif entry and entry[1].strip() in ("Q:", "Q.", "A:", "A."):
         yield from _question_parts(section, marked)
