@@ -82,6 +82,62 @@ def test_a_definition_belongs_to_the_sentence_that_introduces_its_term():
     assert found.select("source", "document", "topic", "split").row(0) == ("book", "pump", "cardiology", "train")
 
 
+BARE = [
+    # what a book without a glossary says of its terms
+    ("pump:0", "Pump", "sentence", [], "Every afterload has a cause, and stiff arteries are one."),
+    ("pump:1", "Pump", "sentence", ["afterload"], "What the muscle works against is called its afterload."),
+    ("pump:2", "Pump", "sentence", [], "The mitral valve is a door of two leaves on the left."),
+    ("pump:3", "Pump", "sentence", [], "It is a door that the pressure of blood shuts."),  # "it" is no term
+    ("pump:4", "Pump", "sentence", [], "Mitral valves may leak, and afterloads may rise."),
+    ("pump:5", "Pump", "sentence", ["preload"], "Preload is defined as the stretch of the wall before it contracts."),
+    ("pump:6", "Pump", "sentence", [], "More fluid gives more preload at first."),
+    ("pump:7", "Pump", "sentence", ["preloads"], "Of two preloads the higher gives the stronger beat."),
+    (
+        "pump:8",
+        "Pump",
+        "sentence",
+        [],
+        "Ischaemia is the want of blood in a living tissue.",
+    ),  # nobody speaks of it again
+    ("pump:9", "Pump", "sentence", [], "Preload is important, and the pulse is felt at the wrist."),  # defines nothing
+]
+
+
+def test_without_a_glossary_what_a_sentence_says_of_a_term_goes_with_another_sentence_that_has_it():
+    assert pairs.make(passages(BARE), "definition").select("anchor", "positive_id", "group").rows() == [
+        ("What the muscle works against is called its.", "book:pump:00000", "introduced:afterload"),
+        ("a door of two leaves on the left.", "book:pump:00004", "introduced:mitral valve"),
+        ("the stretch of the wall before it contracts.", "book:pump:00007", "introduced:preload"),  # bold before plain
+    ]
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_what_stands_in_for_definitions_is_never_asked(split):
+    assert pairs.make(passages(BARE, split=split), "definition").is_empty()
+    both = pairs.make(pl.concat([passages(), passages(BARE, source="bare")]), "definition")
+    assert both["source"].to_list() == ["book", "bare", "bare", "bare"]  # each source by itself
+    assert pairs.of_glossary(both)["group"].to_list() == ["term:preload"]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "term"),
+    [
+        ("An infarct is a scar of the muscle.", "infarct"),
+        ("Stents are the tubes that hold arteries open.", "Stents"),
+        ("Stroke volume refers to the blood of one beat.", "Stroke volume"),
+        ("Warfarin, a kind of anticoagulant, thins blood.", "Warfarin"),
+        ("Shock is defined as a want of flow to all organs.", "Shock"),
+        ("This is a sign of shock.", None),
+        ("Fever is common.", None),
+        ("The first of all the signs of it is a murmur.", None),  # too long for a term
+        ("At rest, the pulse is a slow one.", None),  # not how the sentence begins
+    ],
+)
+def test_a_definition_is_told_by_how_its_sentence_begins(sentence, term):
+    found = pairs.DEFINES.match(sentence)
+    assert (found and found["term"]) == term
+
+
 def test_a_heading_belongs_to_the_first_sentence_under_it():
     found = pairs.make(passages(), "heading")
     assert found.select("anchor", "positive").rows() == [

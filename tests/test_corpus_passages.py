@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cardioembed_study.corpus import manifests, shingles
+from cardioembed_study.corpus import manifests, pairs, shingles
 from cardioembed_study.corpus import passages as corpus_passages
 
 BOOK = """# Pump
@@ -83,6 +83,80 @@ def test_every_sentence_is_counted_kept_or_not(prepared):
     assert {key: counts[key] for key in wanted} == wanted
     assert counts["glossary"] == counts["questions"] == counts["answers"] == counts["blocks_glossary"] == 1
     assert frame.height == counts["sentences"] + 3
+
+
+def book_with_a_glossary_at_its_back():
+    """Return three chapters and, as a document of its own, the glossary of their ten terms and of one that none introduces."""
+    said = [
+        (f"d{n % 3}", "other" if n % 3 else "cardiology", f"Sentence {n} speaks of the part{n}.", [f"part{n}"])
+        for n in range(10)
+    ]
+    said.append(("d2", "other", "A later chapter speaks of part0 once more.", ["Part0"]))
+    entries = [("back", "other", f"meaning of number {n}, in other words", [f"part{n}"]) for n in range(11)]
+    own = ("back", "other", "Here the terms of this book stand.", [])
+    rows = [*sorted(said, key=lambda row: row[0]), own, *entries]
+    document, topic, text, terms = map(list, zip(*rows, strict=True))
+    kind = ["sentence"] * (len(said) + 1) + ["glossary"] * len(entries)
+    ids = [f"s:{name}:{n:05d}" for n, name in enumerate(document)]
+    return passages(text, kind, passage_id=ids, document=document, topic=topic, terms=terms)
+
+
+def test_an_entry_at_the_back_of_the_book_belongs_to_the_document_that_introduces_its_term_first():
+    frame = book_with_a_glossary_at_its_back()
+    placed = corpus_passages.with_entries_placed(frame)
+    assert set(placed["document"]) == {"d0", "d1", "d2"}  # so the glossary is in no split
+    assert placed.filter(kind="sentence").equals(frame.filter(kind="sentence").filter(pl.col("document") != "back"))
+    entries = placed.filter(kind="glossary")
+    assert entries["terms"].list.first().to_list() == [f"part{n}" for n in range(10)]  # nobody introduces the eleventh
+    assert entries["document"].to_list() == [f"d{n % 3}" for n in range(10)]
+    assert entries.filter(document="d0")["topic"].unique().to_list() == ["cardiology"]
+    assert entries["passage_id"][0].startswith("s:back:") and entries["section"][0] == "x > x"
+
+
+def test_pairs_with_a_glossary_at_the_back_keep_to_the_split_of_their_sentence_and_no_term_is_in_two():
+    placed = corpus_passages.with_entries_placed(book_with_a_glossary_at_its_back())
+    place = {"d0": "train", "d1": "dev", "d2": "test"}
+    made = pairs.make(placed.with_columns(split=pl.col("document").replace_strict(place)), "definition")
+    of_sentence = made["positive_id"].str.split(":").list.get(1)
+    assert len(made) == 10 and made["document"].to_list() == of_sentence.to_list()
+    assert made["split"].to_list() == [place[document] for document in made["document"]]
+    assert made["group"].is_unique().all()
+    assert made.filter(group="term:part0").select("positive", "split").row(0) == (
+        "Sentence 0 speaks of the part0.",
+        "train",
+    )
+
+
+def test_an_entry_at_the_back_that_training_repeats_is_a_leak_where_its_chapter_is_held_out():
+    placed = corpus_passages.with_entries_placed(book_with_a_glossary_at_its_back())
+    again = passages(
+        ["meaning of number 2, in other words", "meaning of number 1, in other words"], document=["e", "e"]
+    )
+    frame = pl.concat([placed, again.with_columns(passage_id=pl.Series(["s:e:0", "s:e:1"]))])
+    frame = frame.with_columns(split=pl.when(document="d2").then(pl.lit("test")).otherwise(pl.lit("train")))
+    assert corpus_passages.near_duplicate_audit(frame)["passage_id"].to_list() == ["s:e:0"]  # d1 is learnt from
+
+
+def test_glossaries_of_chapters_and_a_source_of_entries_alone_stay_as_they_are(prepared):
+    frame = prepared[0]
+    assert corpus_passages.with_entries_placed(frame).equals(frame)
+    alone = passages(["meaning of it", "meaning of another"], "glossary", terms=[["a"], ["b"]])
+    assert corpus_passages.with_entries_placed(alone).equals(alone)
+
+
+def test_a_book_is_read_with_its_glossary_at_the_back_and_what_is_left_out_is_counted(tmp_path):
+    chapters = "".join(f"<h1>Chapter {n}</h1><p>The <b>part{n}</b> is what chapter {n} speaks of.</p>" for n in (1, 2))
+    entries = "".join(f"<p><b>part{n}</b>: a meaning with the number {n}</p>" for n in (1, 2, 3))
+    (tmp_path / "book.html").write_text(f"{chapters}<h1>Glossary</h1><h2>P–Q</h2>{entries}")
+    book = source(path=str(tmp_path), files=None, cardiology=("book.html#02-chapter-2",), format="html")
+    with pytest.warns(UserWarning, match="chapters found: 2, wanted: at least 3"):  # the glossary is none
+        frame, counts = corpus_passages.prepare(book, tmp_path)
+    entries = frame.filter(kind="glossary").select("document", "topic", "section")
+    assert entries.rows() == [
+        ("book.html#01-chapter-1", "other", "Chapter 1 > Glossary > P–Q"),
+        ("book.html#02-chapter-2", "cardiology", "Chapter 2 > Glossary > P–Q"),
+    ]
+    assert counts["glossary"] == 3 and counts["left_out"] == 1
 
 
 def test_a_missing_document_is_named_with_the_next_step(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def test_a_preview_counts_what_is_kept_and_what_is_dropped(mine):
         **{"documents": 3, "sentences": 15, "glossary": 3, "questions": 3, "items": 3, "captions": 3, "bold_terms": 3}
     }
     assert found["pairs"]["definition"] == found["pairs"]["question"] == 3
-    assert [n for n, _ in found["dropped"]] == [3, 3, 2, 0]
+    assert [n for n, _ in found["dropped"]] == [3, 3, 2, 0, 0]
     assert [(row["document"], row["topic"]) for row in found["documents"]] == [
         ("heart.html#01-chapter-1", "other"),
         ("heart.html#02-chapter-2", "cardiology"),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from cardioembed_study.corpus import pairs as pairing
 from cardioembed_study.corpus import passages as passaging
 
 FOLDS = 4
@@ -42,7 +43,7 @@ def make(
     Raises:
         ValueError: there are no training definitions of either topic.
     """
-    definitions, headings = made["definition"], made["heading"]
+    definitions, headings = pairing.of_glossary(made["definition"]), made["heading"]
     train, dev = (definitions.filter(split=split) for split in ("train", "dev"))
     heart, other = train.filter(topic="cardiology"), train.filter(topic="other")
     if heart.is_empty() or other.is_empty():

@@ -263,9 +263,10 @@ def _exercise(section: tuple[str, ...], task: list[tuple[str, str, str]]) -> Ite
 
 def _block(kind: str, section: tuple[str, ...], marked: str, term: str) -> Iterator[Block]:
     entry = _ENTRY.match(marked)
+    above = [title for title in section if len(title) > 3] or section  # entries may stand below "A" or "X–Z"
     if kind == "glossary":
         yield Block(kind, section, _inline(marked), (_inline(term).rstrip(" :"),))
-    elif entry and re.match(r"glossary|key terms", section[-1], re.I):
+    elif entry and re.match(r"glossary|key terms", above[-1], re.I):
         yield Block("glossary", section, _inline(marked[entry.end() :]), (_inline(entry[1] or entry[2]).rstrip(" :"),))
     elif entry and entry[1] and entry[1].strip() in ("Q:", "Q.", "A:", "A."):
         yield from _question_parts(section, marked)

@@ -1,6 +1,7 @@
 """Which texts belong together? Passages in, pairs of an anchor and its positive out.
 
-Four kinds (``KINDS``), each from the structure of a book; negatives are added to pairs of any kind.
+Four kinds (``KINDS``), each from the structure of a book; negatives are added to pairs of any kind. Books without a glossary
+have a substitute for definitions, to be learnt from and never to be asked (``introduced``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ QUESTIONS = (
     *("What is {}?", "What does {} mean?", "What causes {}?", "How is {} treated?", "How is {} recognised?"),
     *("Who is at risk of {}?", "Can {} be prevented?", "What happens in {}?"),
 )
+FEWEST_CHARS = 20  # of what is left of a definition without its term
+SUBSTITUTE = "introduced:"  # before the term, in the group of a pair that no glossary entry is in
+_NO_NAME = r"(?!(?:it|this|that|these|those|there|he|she|they|we|you|one|what|which|who|here)\b)"
+_NAME = rf"(?P<term>{_NO_NAME}[\w’'-]+(?: [\w’'-]+){{0,3}})"  # four words at most
+_MEANS = (
+    r"(?: (?:is|are)(?: defined as)? (?=(?:an?|the)\b)| refers? to (?=(?:an?|the)\b)|, (?=an? (?:kind|type|form) of\b))"
+)
+DEFINES = re.compile(rf"(?:(?:an?|the) )?{_NAME}{_MEANS}", re.IGNORECASE)  # as a sentence begins
 SCHEMA = {
     "anchor": pl.String,
     "positive": pl.String,
@@ -38,19 +47,64 @@ def make(passages: pl.DataFrame, kind: str) -> pl.DataFrame:
     Returns:
         One row a pair (``SCHEMA``), in reading order, without negatives. Pairs of one ``group`` are true for each other.
 
-        No row where the books have no such structure: not every book has a glossary.
+        No row where the books have no such structure. Definitions of a source without any glossary entry are a substitute,
+        of training documents alone (``introduced``); ``of_glossary`` leaves it out.
 
     Raises:
         KeyError: for another kind.
     """
     if kind not in KINDS:
         raise KeyError(f"no pairs of kind {kind!r}; known: {', '.join(KINDS)}")
+    with_glossary = set(passages.filter(kind="glossary")["source"])
     rows = [
         row
-        for _, document in passages.group_by("source", "document", maintain_order=True)
-        for row in KINDS[kind](document)
+        for (source, _), document in passages.group_by("source", "document", maintain_order=True)
+        for row in (introduced if kind == "definition" and source not in with_glossary else KINDS[kind])(document)
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def of_glossary(definitions: pl.DataFrame) -> pl.DataFrame:
+    """Return the pairs that are glossary entries with their sentences: those that may be asked."""
+    return definitions.filter(~pl.col("group").str.starts_with(SUBSTITUTE))
+
+
+def introduced(document: pl.DataFrame) -> list[tuple]:
+    """Pair what a sentence says of a term, the term taken out, with another sentence of the document that has the term.
+
+    A sentence says what a term is where it has the term in bold or begins as ``DEFINES`` wants. The other sentence is the
+    first that has the term in bold, else the first that has it at all; without one there is no pair. It need not say what the
+    term is, and others may be as right: so such pairs are learnt from, and documents held out for dev and test give none.
+    Terms go by their first sentence.
+    """
+    rows = document.filter(pl.col("kind") == "sentence", ~pl.col("split").is_in(["dev", "test"])).rows(named=True)
+    said: dict[str, tuple[dict, str]] = {}
+    for row in rows:
+        for term, bare in _said(row):
+            said.setdefault(key(term), (row, bare))
+    found = ((term, row, bare, _other(rows, row, term)) for term, (row, bare) in said.items())
+    return [_row(row, other, anchor=bare, group=SUBSTITUTE + term) for term, row, bare, other in found if other]
+
+
+def _said(row: dict) -> list[tuple[str, str]]:
+    """Return each term of which a sentence says something, with what it says; too little is nothing."""
+    begins = DEFINES.match(row["text"])
+    found = [(term, row["text"]) for term in row["terms"]]
+    if begins and key(begins["term"]) not in map(key, row["terms"]):
+        found.append((begins["term"], row["text"]))
+    about = (
+        (term, row["text"][begins.end() :] if begins and key(begins["term"]) == key(term) else text)
+        for term, text in found
+    )
+    return [(term, bare) for term, text in about if len(bare := without_term(text, term)) >= FEWEST_CHARS]
+
+
+def _other(rows: list[dict], row: dict, term: str) -> dict | None:
+    """Return the first other sentence that has the term in bold, else the first that has it."""
+    others = [other for other in rows if other is not row]
+    bold = (other for other in others if term in map(key, other["terms"]))
+    pattern = re.compile(rf"(?<!\w){_any_number(term)}(?!\w)", re.IGNORECASE)
+    return next(bold, None) or next((other for other in others if pattern.search(other["text"])), None)
 
 
 def without_term(text: str, term: str) -> str:
@@ -67,16 +121,16 @@ def without_term(text: str, term: str) -> str:
 
 def _definition(document: pl.DataFrame) -> list[tuple]:
     """Pair each glossary entry, its term taken out, with the first sentence that introduces the term."""
-    introduced: dict[str, dict] = {}
+    first: dict[str, dict] = {}
     for row in document.filter(kind="sentence").iter_rows(named=True):
         for term in row["terms"]:
-            introduced.setdefault(key(term), row)
+            first.setdefault(key(term), row)
     out = []
     for row in document.filter(kind="glossary").iter_rows(named=True):
         term = row["terms"][0]
         bare = without_term(row["text"], term)
-        sentence = introduced.get(key(term))
-        if sentence is not None and len(bare) >= 20:
+        sentence = first.get(key(term))
+        if sentence is not None and len(bare) >= FEWEST_CHARS:
             out.append(_row(row, sentence, anchor=bare, group=f"term:{key(term)}"))
     return out
 

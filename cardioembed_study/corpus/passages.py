@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import polars as pl
 from tqdm import tqdm
 
 from cardioembed_lib import files
-from cardioembed_study.corpus import blocks, books, cleaning, manifests, readers, shingles
+from cardioembed_study.corpus import blocks, books, cleaning, manifests, pairs, readers, shingles
 
 SCHEMA = {
     "passage_id": pl.String,
@@ -32,6 +32,7 @@ SCHEMA = {
 SPLITS = ("train", "dev", "test")
 FEWEST = 3  # documents that a source needs, so that one can be held out each for dev and test
 FRACTIONS = (0.8, 0.1, 0.1)  # ours: the paper does not say how many documents it held out
+ENTRIES = 10  # ours: a document that is a glossary has at least so many entries for each other passage
 THRESHOLD = 0.9  # ours: Jaccard similarity from which two sentences say the same
 
 
@@ -39,7 +40,8 @@ def prepare(source: manifests.Source, folder: Path) -> tuple[pl.DataFrame, dict[
     """Return the passages of one source in reading order, and what was counted on the way.
 
     Prose becomes sentences, of which short ones (paper section 2.1) and noise are dropped. Glossary entries, questions
-    and answers are cleaned but kept whole.
+    and answers are cleaned but kept whole. The entries of a glossary that is a document of its own belong to the documents that
+    introduce their terms.
 
     Args:
         source: a manifest; its name, format and cardiology are read.
@@ -47,7 +49,7 @@ def prepare(source: manifests.Source, folder: Path) -> tuple[pl.DataFrame, dict[
 
     Returns:
         A frame with the columns of ``SCHEMA``, and counts: documents, blocks of each kind, sentences_raw, too_short,
-        noise, sentences, glossary, questions, answers.
+        noise, sentences, glossary, questions, answers; ``left_out`` of a glossary that is a document of its own.
 
     Raises:
         FileNotFoundError: a document of the manifest is not in the folder.
@@ -59,7 +61,50 @@ def prepare(source: manifests.Source, folder: Path) -> tuple[pl.DataFrame, dict[
         for path, name, blocks in documents(source, folder)
         for row in _document(source, _topic(source, path, name), name, blocks, counts)
     ]
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row"), _named(counts)
+    read = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    frame = with_entries_placed(read)
+    counts.update({"left_out": len(read) - len(frame)} if len(frame) < len(read) else {})
+    return frame, _named(counts)
+
+
+def with_entries_placed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return one source, each entry of a glossary that is a document of its own in the document that introduces its term.
+
+    So an entry has the topic and the split of the sentence that it is paired with, and the glossary, which is in no split, is
+    no document. Where several documents introduce a term, the first has the entry: what is learnt of a term in one split
+    is not asked in another. What else the glossary holds is left out: terms that nobody introduces, and its own prose.
+
+    Args:
+        frame: passages of one source, in reading order; identifiers and order stay.
+    """
+    kinds = frame.group_by("document", maintain_order=True).agg("kind")
+    apart = [document for document, held in kinds.iter_rows() if is_glossary(held)]
+    if len(apart) in (0, len(kinds)):
+        return frame
+    first: dict[str, dict] = {}
+    for row in frame.filter(~pl.col("document").is_in(apart), kind="sentence").iter_rows(named=True):
+        for term in row["terms"]:
+            first.setdefault(pairs.key(term), row)
+    return pl.DataFrame(list(_placed(frame, apart, first)), schema=SCHEMA, orient="row")
+
+
+def _placed(frame: pl.DataFrame, apart: Sequence[str], first: dict[str, dict]) -> Iterator[dict]:
+    for row in frame.iter_rows(named=True):
+        if row["document"] not in apart:
+            yield row
+        elif row["kind"] == "glossary" and (home := first.get(pairs.key(row["terms"][0]))):
+            title = home["section"].split(" > ")[0]
+            yield row | {k: home[k] for k in ("document", "topic")} | {"section": f"{title} > {row['section']}"}
+
+
+def is_glossary(kinds: Sequence[str]) -> bool:
+    """Whether a document with passages, or blocks, of these kinds is a glossary: entries and hardly anything else.
+
+    >>> is_glossary(["sentence", *["glossary"] * 10]), is_glossary(["sentence", *["glossary"] * 9]), is_glossary(["glossary"])
+    (True, False, True)
+    """
+    entries = sum(kind == "glossary" for kind in kinds)
+    return entries > 0 and ENTRIES * (len(kinds) - entries) <= entries
 
 
 def _named(counts: Counter[str]) -> dict[str, int]:
@@ -90,18 +135,19 @@ def documents(source: manifests.Source, folder: Path) -> Iterator[tuple[str, str
     paths = manifests.documents(source)
     book = source.format in manifests.BOOKS
     divide = book and (source.format == "epub" or len(paths) < FEWEST)
-    found = []
+    found, chapters = [], 0
     for path in tqdm(paths, desc=source.name, unit="doc", leave=False):
         for ending, held in readers.documents(_bytes(source, folder, path), source.format, path, divide):
             found.append(path + ending)
+            chapters += not is_glossary([block.kind for block in held])
             yield path, found[-1] if book else document_name(path), held
     wanted = [name for name in source.cardiology if "#" in name] if book and source.cardiology != "all" else []
     if unknown := [name for name in wanted if name not in found]:
         near = files.near_miss(unknown[0], found)[:400]
         raise ValueError(f"{source.name}.yaml: field 'cardiology' names {unknown[0]!r}, no chapter of it; {near}")
-    if book and len(found) < FEWEST:
+    if book and chapters < FEWEST:
         warnings.warn(
-            f"{source.name}: chapters found: {len(found)}, wanted: at least {FEWEST}; nothing can be held out for tests. Give "
+            f"{source.name}: chapters found: {chapters}, wanted: at least {FEWEST}; nothing can be held out for tests. Give "
             "chapters headings of one level (in Word the style Heading 1), or save each as a file of its own",
             stacklevel=2,
         )

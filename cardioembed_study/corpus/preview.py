@@ -22,6 +22,7 @@ _DROPPED = {
     "noise": "references, pointers to films and sites, rows of numbers",
     "exact_duplicates": "the same text once more",
     "near_duplicates": f"{passages.THRESHOLD:.0%} of the same word triples as a text before",
+    "left_out": "entries of a glossary at the back whose term no chapter has in bold, and its other text",
 }
 
 
@@ -45,14 +46,16 @@ def of(source: manifests.Source, folder: Path) -> dict[str, Any]:
         raise ValueError(f"{source.name} is of format {source.format}; a preview is made of {', '.join(sorted(known))}")
     frame, counts = passages.prepare(source, folder)
     kept, removed = passages.deduplicate(frame)
-    made = {kind: pairs.make(kept.with_columns(split=pl.lit("")), kind).height for kind in pairs.KINDS}
+    made = {kind: pairs.make(kept.with_columns(split=pl.lit("")), kind) for kind in pairs.KINDS}
+    entries = pairs.of_glossary(made["definition"])
+    substitutes = {} if (n := len(made["definition"]) - len(entries)) == 0 else {"instead_of_definitions": n}
     counted = {key: counts[key] for key in ("documents", "sentences", "glossary", "questions")}
     counted |= {key: counts.get(name, 0) for key, name in _BLOCKS.items()}
     counted["bold_terms"] = int(frame.filter(kind="sentence")["terms"].list.len().sum())
     return {
         "source": source,
         "counts": counted,
-        "pairs": made,
+        "pairs": {kind: table.height for kind, table in (made | {"definition": entries}).items()} | substitutes,
         "dropped": [(counts.get(key, removed.get(key, 0)), reason) for key, reason in _DROPPED.items()],
         "documents": _documents(frame),
         "residue": _residue(frame["text"].to_list()),

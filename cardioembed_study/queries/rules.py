@@ -37,7 +37,7 @@ def write(passages: pl.DataFrame, kinds: Sequence[str]) -> list[tuple]:
 
 def _of_structure(passages: pl.DataFrame) -> Iterator[tuple]:
     glossary = {row["passage_id"]: row for row in passages.filter(kind="glossary").iter_rows(named=True)}
-    for pair in pairs.make(passages, "definition").iter_rows(named=True):
+    for pair in pairs.of_glossary(pairs.make(passages, "definition")).iter_rows(named=True):
         entry = glossary[pair["anchor_id"]]
         yield _row(pair, entry["terms"][0], "keyword", 2)
         meaning = pair | {"positive": entry["text"], "positive_id": entry["passage_id"]}

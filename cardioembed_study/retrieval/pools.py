@@ -17,6 +17,7 @@ from cardioembed_lib import encoder as encoders
 from cardioembed_lib import lora, metrics
 from cardioembed_lib.encoder import Encoder
 from cardioembed_study import embeddings, lexical
+from cardioembed_study.corpus import pairs
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def standard(made: Mapping[str, pl.DataFrame], benchmarks: Sequence[str], split:
     Raises:
         ValueError: if there is nothing to ask.
     """
-    definitions, questions = made["definition"], made["question"]
+    definitions, questions = pairs.of_glossary(made["definition"]), made["question"]
     held = definitions.filter(split=split)
     heart, other = held.filter(topic="cardiology"), held.filter(topic="other")
     headline = heart if len(heart) else other
