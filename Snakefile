@@ -111,7 +111,7 @@ rule corpus:
 
 
 rule queries:
-    # Of profiles with a run that learns from them. Not an output: queries/replies.sqlite, so that no reply is paid for twice.
+    # Of profiles with a run that learns from them. Not an output: queries/replies, so that no reply is paid for twice.
     input:
         sources("01_queries"),
         rules.corpus.output,

@@ -85,9 +85,7 @@ def triplet(anchors: Tensor, positives: Tensor, negatives: Tensor | None, *, mar
     0.2
     """
     if negatives is None or not negatives.numel():
-        raise ValueError(
-            "the triplet loss needs a negative for each pair; choose negatives 'random_distant' or 'mined'"
-        )
+        raise ValueError("the triplet loss needs a negative for each pair; choose negatives other than 'none'")
     if margin <= 0:
         raise ValueError(f"margin is {margin}; it must be above 0")
     _check(anchors, positives, negatives, None, 1.0)

@@ -275,10 +275,7 @@ class Train(Parameters):
         labelled = self.loss in ("soft_chapter", "himulcon")
         for wrong, why in (
             ("temporal" in self.pairs and len(self.pairs) > 1, f"pairs is {self.pairs}; wanted 'temporal' by itself"),
-            (
-                self.loss == "triplet" and taken == "none",
-                f"{loss} wants negatives 'random_distant' or 'mined', found 'none'",
-            ),
+            (self.loss == "triplet" and taken == "none", f"{loss} wants negatives other than 'none'"),
             (labelled and self.pairs != ["temporal"], f"{loss} wants pairs ['temporal'], found {self.pairs}"),
             (labelled and taken != "none", f"{loss} wants negatives 'none', found {taken!r}"),
             (self.tuning == "full" and bits, f"tuning 'full' wants base_bits 0, found {bits}; or choose tuning 'lora'"),

@@ -4,6 +4,7 @@ The service is a real server on this machine that answers as a script says.
 """
 
 import contextlib
+import functools
 import http.server
 import json
 import logging
@@ -21,7 +22,7 @@ import pytest
 import tiny
 
 from cardioembed_lib import files
-from cardioembed_study import paths, records, settings
+from cardioembed_study import paths, records, remote, settings
 from cardioembed_study.corpus import manifests, pairs, passages
 from cardioembed_study.queries import asking, rules, study, tables, writers
 from cardioembed_study.retrieval import pools
@@ -53,21 +54,15 @@ def good(asked: str) -> str:
     if "other words and" in asked:
         return json.dumps({"paraphrase": TEXTS[passage]})
     first, *_, last = re.findall(r"\w+", passage)
-    forms = {
-        "keywords": "{} {} {}",
-        "questions": "How does {} change {} in {} cases?",
-        "what is done": "steps: {} then {}, {}",
-    }
-    form = next(form for sign, form in forms.items() if sign in asked)
-    made = [{"query": form.format(last, first, n), "relevance": 3 - n} for n in range(int(re.search(r"\d+", asked)[0]))]
+    sign, mark = re.search("keywords|questions|done", asked)[0], "?" * ("question mark" in asked)
+    numbers = range(int(re.search(r"\d+", asked)[0]))
+    made = [{"query": f"{last} {sign} {first} {n}{mark}", "relevance": 3 - n} for n in numbers]
     return "Here it is:\n```json\n" + json.dumps({"queries": made}) + "\n```"
 
 
 def answer(text: str, finish: str = "stop") -> dict:
-    return {
-        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": finish}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 10},
-    }
+    usage = {"prompt_tokens": 100, "completion_tokens": 10}
+    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": usage}
 
 
 @pytest.fixture
@@ -77,27 +72,21 @@ def service(monkeypatch):
     A body of ``None`` is the good one; ``"cut"`` breaks off half-way; ``"hold"`` never answers until ``go`` is set.
     """
     pytest.importorskip("openai", reason="openai is in the test extra")
-    state = SimpleNamespace(script=[], asked=[], headers=[], go=threading.Event(), held=threading.Semaphore(0))
-    state.under_way, state.most = 0, 0
-    lock = threading.Lock()
+    state = SimpleNamespace(script=[], asked=[], headers=[], under_way=0, most=0)
+    state.go, state.held, lock = threading.Event(), threading.Semaphore(0), threading.Lock()
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
         def do_POST(self):
             question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
                 state.under_way += 1
                 state.most = max(state.most, state.under_way)
                 state.asked.append(question)
-                state.headers.append(
-                    {name.lower(): value for name, value in self.headers.items()} | {"path": self.path}
-                )
+                state.headers.append({k.lower(): v for k, v in self.headers.items()} | {"path": self.path})
                 status, headers, body = state.script.pop(0) if state.script else (200, {}, None)
             if body == "hold":
                 state.held.release()
                 state.go.wait(300)
-            cut = body == "cut"
             content = answer(good(question["messages"][1]["content"])) if body in (None, "cut", "hold") else body
             data = content if isinstance(content, bytes) else json.dumps(content).encode()
             with lock:
@@ -108,8 +97,7 @@ def service(monkeypatch):
                 for name, value in sent.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(data[: len(data) // 2] if cut else data)
-            self.close_connection = cut
+                self.wfile.write(data[: len(data) // 2] if body == "cut" else data)
 
         def log_message(self, *_):
             pass
@@ -166,27 +154,19 @@ def without_versions(record):
     return {key: record[key] for key in ("metrics", "counts", "params", "status")}
 
 
-# ---- a good writer
-
-
 def test_a_good_writer_gives_queries_of_each_type_and_pairs_that_a_run_can_learn_from(service, corpus):
-    record = written(given(service, price_in=2.0, price_out=10.0))
+    record = written(given(service, price_in=2.0, price_out=10.0, at_a_time=2))
+    assert service.most <= 2 and len(service.asked) == 16
     rows = pl.read_parquet(corpus / "queries" / "queries.parquet")
-    assert dict(rows["query_type"].value_counts().iter_rows()) == {
-        **dict.fromkeys(("keyword", "natural_language", "procedure"), 8),
-        "paraphrase": 4,
-    }
+    made = {"keyword": 8, "natural_language": 8, "procedure": 8, "paraphrase": 4}
+    assert dict(rows["query_type"].value_counts().iter_rows()) == made
     assert set(rows["writer"]) == {"model"} and set(rows["passage"]) == set(TEXTS)
-    assert dict(rows.columns and rows.schema) == study.SCHEMA
-    query, paraphrase = (
-        pl.read_parquet(paths.need(paths.pairs("mine", k), "01_queries")) for k in ("query", "paraphrase")
-    )
+    assert rows.schema == pl.Schema(study.SCHEMA)
+    query, paraphrase = (pl.read_parquet(paths.pairs("mine", kind)) for kind in ("query", "paraphrase"))
     assert query.schema == paraphrase.schema == pl.Schema(pairs.SCHEMA)
     assert dict(zip(paraphrase["anchor"], paraphrase["positive"], strict=True)) == TEXTS
-    assert record["counts"]["pairs"] == {
-        "query": {"train": 12, "dev": 6, "test": 6},
-        "paraphrase": {"train": 2, "dev": 1, "test": 1},
-    }
+    splits = {"train": 2, "dev": 1, "test": 1}
+    assert record["counts"]["pairs"] == {"query": {k: 6 * n for k, n in splits.items()}, "paraphrase": splits}
     assert record["counts"]["tokens"] == {"requests": 16, "prompt_tokens": 1600, "completion_tokens": 160}
     assert record["metrics"] == {"cost": 1600 * 2e-6 + 160 * 1e-5}
     assert record["counts"]["faults"] == record["counts"]["skipped"] == {}
@@ -198,21 +178,13 @@ def test_a_good_writer_gives_queries_of_each_type_and_pairs_that_a_run_can_learn
 
 
 def test_a_passage_is_up_to_so_many_neighbours_and_a_draw_takes_the_same_for_each_type(service, corpus):
-    frame = pl.read_parquet(corpus / "corpus" / "passages.parquet").with_columns(
-        document=pl.lit("d"), split=pl.lit("train")
-    )
-    p = given(service, sentences=3, limit=1, kinds=["keyword", "procedure"])
-    made = asking.tasks(frame, p)
+    frame = pl.read_parquet(corpus / "corpus" / "passages.parquet").with_columns(document=pl.lit("d"))
+    made = asking.tasks(frame, given(service, sentences=3, limit=1, kinds=["keyword", "procedure"]))
     assert [task.kind for task in made] == ["keyword", "procedure"] and made[0].text == made[1].text
     every = asking.tasks(frame, given(service, kinds=["keyword"]))
-    assert [len(task.ids) for task in every] == [3, 1] and every[0].text == " ".join(list(TEXTS)[:3])
-    assert every[0].ids == ("primer:d0:00000", "primer:d1:00000", "primer:d2:00000")
-    assert [len(task.ids) for task in asking.tasks(frame, given(service, kinds=["paraphrase"]))] == [1] * 4
-
-
-def test_only_so_many_requests_are_under_way_at_a_time(service, corpus):
-    written(given(service, at_a_time=2))
-    assert service.most <= 2 and len(service.asked) == 16
+    assert [task.text for task in every] == [" ".join(list(TEXTS)[:3]), list(TEXTS)[3]]
+    assert [task.passage_id for task in every] == ["primer:d0:00000+2", "primer:d3:00000"]
+    assert [task.text for task in asking.tasks(frame, given(service, kinds=["paraphrase"]))] == list(TEXTS)
 
 
 def test_the_prompt_holds_the_passage_once_and_asks_for_json(service, corpus):
@@ -224,15 +196,13 @@ def test_the_prompt_holds_the_passage_once_and_asks_for_json(service, corpus):
     assert service.headers[0]["path"] == "/v1/chat/completions" and question["model"] == "a/model"
 
 
-# ---- what may be sent
-
-
 @pytest.mark.parametrize(
     ("access", "send_private", "words"),
     [
-        ("restricted", False, "primer is restricted: nothing of it is ever sent"),
-        ("restricted", True, "primer is restricted: nothing of it is ever sent"),
-        ("private", False, "primer is private, so nothing of it is sent to a service; set send_private"),
+        ("restricted", False, "primer is restricted: nothing of it is sent to a service; choose writer 'local' or"),
+        ("restricted", True, "primer is restricted: nothing of it is sent to a service; choose writer 'local' or"),
+        ("private", False, "primer is private: nothing of it is sent to a service; set send_private"),
+        ("private", True, None),
     ],
 )
 def test_texts_that_must_stay_are_refused_before_anything_is_sent(
@@ -240,16 +210,14 @@ def test_texts_that_must_stay_are_refused_before_anything_is_sent(
 ):
     source = manifests.load("primer").model_copy(update={"access": access})
     monkeypatch.setattr(manifests, "load", lambda name: source)
+    p = given(service, send_private=send_private)
+    if words is None:
+        assert written(p)["counts"]["pairs"]["query"]["train"] == 12
+        return
     with pytest.raises(ValueError, match=words):
-        written(given(service, send_private=send_private))
+        written(p)
     assert service.asked == [] and not (corpus / "queries").exists()
     assert written(given())["status"] == "run", "rules send nothing"
-
-
-def test_private_texts_are_sent_where_their_owner_says_so(service, corpus, monkeypatch):
-    source = manifests.load("primer").model_copy(update={"access": "private"})
-    monkeypatch.setattr(manifests, "load", lambda name: source)
-    assert written(given(service, send_private=True))["counts"]["pairs"]["query"]["train"] == 12
 
 
 def test_a_dry_run_estimates_and_sends_nothing_and_needs_no_key(service, corpus, monkeypatch):
@@ -258,20 +226,14 @@ def test_a_dry_run_estimates_and_sends_nothing_and_needs_no_key(service, corpus,
     planned = study.plan(p)
     asked = [asking.first(task, asking.prompts()) for task in asking.tasks(planned.passages, p)]
     letters = sum(len(message["content"]) for messages in asked for message in messages)
-    assert planned.counts == {
-        "passages": 16,
-        "requests": 16,
-        "prompt_tokens": letters // 4,
-        "completion_tokens": 1600,
-    }
+    found = {"passages": 16, "requests": 16, "prompt_tokens": letters // 4, "completion_tokens": 1600}
+    assert planned.counts == found
     assert planned.cost == pytest.approx((letters // 4 + 2 * 1600) / 1e6)
     record = study.write(p, planned)
     assert service.asked == [] and not (corpus / "pairs").exists()
     assert record["status"] == "not run" and "nothing was sent" in tables.written_rows(record)[0][""]
     assert tables.plan_rows(planned)[0]["cost, at most"] == planned.cost and tables.pair_rows(record) == []
 
-
-# ---- replies that cannot be used
 
 QUERIES = '{"queries": [{"query": "pulse one", "relevance": 3}, {"query": "pulse two", "relevance": 2}]}'
 
@@ -318,59 +280,51 @@ def test_after_two_bad_replies_the_passage_is_skipped_and_counted(service, corpu
     assert record["counts"]["skipped"] == {"keyword": 1} and record["counts"]["written_keyword"] == 6
     assert tables.written_rows(record)[0]["passages skipped"] == 1
     assert {"": "replies refused: cut off", "number": 1} in tables.fault_rows(record)
-    assert without_versions(written(p)) == without_versions(record) and len(service.asked) == 5, (
-        "nor is it paid for again"
-    )
+    assert without_versions(written(p)) == without_versions(record)
+    assert len(service.asked) == 5, "nor is it paid for again"
 
 
 SENTENCE = "Without bisoprolol 5 mg the pulse of a patient with heart failure is seldom below 60 on the ECG."
-TERMS = frozenset(["heart failure"])
+LONG = "Heart failure: without bisoprolol 5 mg, below 60 on the ECG." + " It is so, and that is all I say." * 6
+UNLESS = "Unless bisoprolol 5 mg is taken, heart failure rarely goes with an ECG pulse under 60."
 
 
 @pytest.mark.parametrize(
-    ("paraphrase", "kind"),
+    ("kind", "text", "fault"),
     [
-        ("Unless bisoprolol 5 mg is taken, heart failure rarely goes with an ECG pulse under 60.", "unfaithful"),
-        ("In heart failure, without bisoprolol 5 g, an ECG seldom shows a rate below 60.", "unfaithful"),
-        ("In heart failure, with bisoprolol 5 mg, an ECG seldom shows a rate below 60.", "unfaithful"),
-        ("In heart failure, without metoprolol 5 mg, an ECG seldom shows a rate below 60.", "lost_name"),
-        ("In weak hearts, without bisoprolol 5 mg, an ECG seldom shows a rate below 60.", "lost_name"),
-        ("In heart failure, without bisoprolol 5 mg, a tracing seldom shows a rate below 60.", "lost_name"),
-        ("In heart failure, without bisoprolol 5 mg, an ECG seldom shows a rate below 60.", None),
-        (SENTENCE, "too_alike"),
+        ("natural_language", "how low is the pulse", "wrong_form"),
+        ("natural_language", "How low is the pulse?", None),
+        ("paraphrase", UNLESS, "unfaithful"),
+        ("paraphrase", "In heart failure, without bisoprolol 5 g, an ECG seldom shows a rate below 60.", "unfaithful"),
+        ("paraphrase", "In heart failure, with bisoprolol 5 mg, an ECG seldom shows a rate below 60.", "unfaithful"),
+        ("paraphrase", "In heart failure, without metoprolol 5 mg, an ECG seldom shows a rate below 60.", "lost_name"),
+        ("paraphrase", "In weak hearts, without bisoprolol 5 mg, an ECG seldom shows a rate below 60.", "lost_name"),
         (
-            "Heart failure: without bisoprolol 5 mg, below 60 on the ECG."
-            + " It is so, and that is all there is to say." * 4,
-            "wrong_length",
+            "paraphrase",
+            "In heart failure, without bisoprolol 5 mg, a tracing seldom shows a rate below 60.",
+            "lost_name",
         ),
+        ("paraphrase", "In heart failure, without bisoprolol 5 mg, an ECG seldom shows a rate below 60.", None),
+        ("paraphrase", SENTENCE, "too_alike"),
+        ("paraphrase", LONG, "wrong_length"),
     ],
 )
-def test_a_paraphrase_keeps_numbers_negations_and_names(paraphrase, kind):
-    task = asking.Task("paraphrase", 1, SENTENCE, ("a",), ("s", "d", "t", "train"), TERMS)
-    reply = json.dumps({"paraphrase": paraphrase})
-    if kind is None:
-        assert asking.read(task, reply) == [(paraphrase, 3)]
+def test_a_question_wants_its_mark_and_a_paraphrase_numbers_negations_and_names(kind, text, fault):
+    task = asking.Task(kind, 1, SENTENCE, "a", ("s", "d", "t", "train"), frozenset(["heart failure"]))
+    reply = json.dumps({"paraphrase": text}) if kind == "paraphrase" else of(text)
+    if fault is None:
+        assert asking.read(task, reply) == [(text, 3)]
         return
     with pytest.raises(asking.Fault) as caught:
         asking.read(task, reply)
-    assert caught.value.kind == kind
-
-
-def test_a_question_wants_its_mark():
-    task = asking.Task("natural_language", 1, SENTENCE, ("a",), ("s", "d", "t", "train"), TERMS)
-    with pytest.raises(asking.Fault, match="wanted a question mark at the end"):
-        asking.read(task, of("how low is the pulse"))
-    assert asking.read(task, of("How low is the pulse?")) == [("How low is the pulse?", 3)]
+    assert caught.value.args[0] == fault
 
 
 def test_a_query_whose_passage_only_names_the_subject_is_written_but_makes_no_pair():
-    row = ("q", "keyword", "a text", 1, ["a", "b"], "s", "d", "t", "train", "m")
+    row = ("q", "keyword", "a text", 1, "a+1", "s", "d", "t", "train", "m")
     frame = pl.DataFrame([row, ("r", *row[1:3], 2, *row[4:])], schema=study.SCHEMA, orient="row")
     made = study.pair(frame)["query"]
     assert made.select("anchor", "positive", "positive_id", "group").rows() == [("r", "a text", "a+1", "a+1")]
-
-
-# ---- a service that misbehaves
 
 
 @pytest.mark.parametrize(
@@ -381,7 +335,6 @@ def test_a_query_whose_passage_only_names_the_subject_is_written_but_makes_no_pa
         (503, {"Retry-After": "3"}, {}, 3),
         (200, {}, "cut", None),
     ],
-    ids=["429", "500", "503", "cut"],
 )
 def test_what_another_try_may_change_is_tried_again_when_the_service_says(
     service, corpus, waits, status, headers, body, waited
@@ -392,20 +345,20 @@ def test_what_another_try_may_change_is_tried_again_when_the_service_says(
     assert len(service.asked) == 5 and len(waits) == 1 and (waited is None or waits == [waited])
 
 
-@pytest.mark.parametrize(
-    ("body", "headers"),
-    [
-        (b"<html>a log-in page</html>", {"Content-Type": "text/html"}),
-        (b'{"choices": [', {}),
-        ({"choices": []}, {}),
-        ({"choices": None}, {}),
-        ({"error": "none"}, {}),
-        ([], {}),
-        (answer(f'{{"queries": "{KEY}"}}'), {}),
-    ],
-    ids=["page", "broken", "no choice", "null", "an error", "a list", "the key"],
-)
-def test_a_body_that_is_no_answer_is_asked_for_again_and_not_kept(service, corpus, body, headers):
+NO_ANSWER = {
+    "page": b"<html>a log-in page</html>",
+    "broken": b'{"choices": [',
+    "no choice": {"choices": []},
+    "null": {"choices": None},
+    "error": {"error": "none"},
+    "list": [],
+    "the key": answer(f'{{"queries": "{KEY}"}}'),
+}
+
+
+@pytest.mark.parametrize("body", NO_ANSWER.values(), ids=NO_ANSWER)
+def test_a_body_that_is_no_answer_is_asked_for_again_and_not_kept(service, corpus, body):
+    headers = {"Content-Type": "text/html"} if isinstance(body, bytes) else {}
     service.script = [(200, headers, body)] * 2
     p = given(service, kinds=["keyword"], at_a_time=1)
     record = written(p)
@@ -442,14 +395,11 @@ def test_a_service_that_refuses_ends_the_run_and_says_what_to_do(service, corpus
     assert len(service.asked) == 1 and waits == [] and not (corpus / "pairs").exists()
 
 
-def test_a_silent_service_is_given_up(service, corpus, waits):
+def test_a_silent_service_is_given_up(service, waits, monkeypatch):
     service.script = [(200, {}, "hold")] * 2
-    place = study.remote.Remote("a/model", service.url, "CARDIOEMBED_LLM_KEY", tries=2, timeout=0.3)
+    monkeypatch.setattr(remote, "Remote", functools.partial(remote.Remote, tries=2, timeout=0.3))
     with pytest.raises(OSError, match=r"gave no answer \(ReadTimeout, 2 tries\); what is done is kept"):
-        writers.Service(place, 99, 1).ask([{"role": "user", "content": "Passage: x"}])
-
-
-# ---- what is kept
+        writers.service(given(service))([{"role": "user", "content": "Passage: x"}])
 
 
 def test_a_second_run_asks_nothing_and_needs_no_key(service, corpus, monkeypatch):
@@ -496,9 +446,6 @@ def test_an_error_keeps_what_was_answered(service, corpus, waits):
     assert study.plan(given(service)).counts["requests"] == 14
 
 
-# ---- the key
-
-
 def test_the_key_is_nowhere_but_in_the_header(service, corpus, caplog, capfd, monkeypatch):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("OPENAI_ORG_ID", "an-organisation")
@@ -507,30 +454,27 @@ def test_the_key_is_nowhere_but_in_the_header(service, corpus, caplog, capfd, mo
     record = written(given(service))
     assert {headers["authorization"] for headers in service.headers} == {f"Bearer {KEY}"}
     assert "an-organisation" not in str(service.headers) and "another-key" not in str(service.headers)
-    seen = (
-        everything(corpus.parent).decode(errors="replace")
-        + caplog.text
-        + "".join(capfd.readouterr())
-        + json.dumps(record)
-    )
+    shown = caplog.text + "".join(capfd.readouterr()) + json.dumps(record)
+    seen = everything(corpus.parent).decode(errors="replace") + shown
     assert KEY not in seen and KEY[3:] not in seen and service.url not in json.dumps(record)
 
 
-@pytest.mark.parametrize("key", [None, "", "two words"])
-def test_a_missing_or_broken_key_is_named_by_its_variable(service, corpus, monkeypatch, key):
-    monkeypatch.delenv("CARDIOEMBED_LLM_KEY") if key is None else monkeypatch.setenv("CARDIOEMBED_LLM_KEY", key)
-    with pytest.raises(ValueError, match="the environment variable CARDIOEMBED_LLM_KEY") as caught:
-        written(given(service))
-    assert service.asked == [] and "two words" not in str(caught.value)
-
-
-def test_a_key_is_not_sent_unencrypted(corpus):
+@pytest.mark.parametrize(
+    ("key", "address", "words"),
+    [
+        ("", "https://models.example.org/v1", "the environment variable CARDIOEMBED_LLM_KEY.* is not set"),
+        ("two words", "https://models.example.org/v1", "the environment variable CARDIOEMBED_LLM_KEY.* holds a blank"),
+        (KEY, "http://models.example.org/v1", "would send the key unencrypted"),
+    ],
+)
+def test_a_missing_or_broken_key_is_named_by_its_variable_and_none_is_sent_unencrypted(
+    corpus, monkeypatch, key, address, words
+):
     pytest.importorskip("openai", reason="openai is in the test extra")
-    with pytest.raises(ValueError, match="would send the key unencrypted"):
-        written(given(SimpleNamespace(url="http://models.example.org/v1")))
-
-
-# ---- other writers
+    monkeypatch.setenv("CARDIOEMBED_LLM_KEY", key)
+    with pytest.raises(ValueError, match=words) as caught:
+        written(given(SimpleNamespace(url=address)))
+    assert key == "" or key not in str(caught.value)
 
 
 def test_a_random_local_model_writes_nonsense_which_is_counted(corpus, tmp_path):
@@ -550,9 +494,8 @@ def test_rules_take_terms_titles_and_questions_of_the_primer(monkeypatch, tmp_pa
     source = manifests.load("primer")
     made, _ = passages.prepare(source, manifests.fetch(source))
     made = passages.split(made, seed=17)
-    rows = rules.write(made, ["keyword", "natural_language", "procedure"])
-    texts = set(made["text"])
-    assert {row[1] for row in rows} == {"keyword", "natural_language", "procedure"}
+    rows, texts = list(rules.write(made)), set(made["text"])
+    assert {row[1] for row in rows} == {"keyword", "natural_language", "procedure", "paraphrase"}
     assert all(row[2] in texts and row[3] in (2, 3) and row[-1] == "rule" for row in rows)
     questions = pairs.make(made, "question")
     asked = {(row[0], row[2]) for row in rows if row[1] == "natural_language"}
@@ -560,25 +503,33 @@ def test_rules_take_terms_titles_and_questions_of_the_primer(monkeypatch, tmp_pa
     terms = {row[0] for row in rows if row[1] == "keyword" and row[0].casefold() in row[2].casefold()}
     assert "endothelium" in terms
     assert ("Bypass surgery: how is it done?", "procedure") in {row[:2] for row in rows}
-    assert len(rules.write(made, ["paraphrase"])) == 14
+    assert sum(row[1] == "paraphrase" for row in rows) == 14
 
 
 def test_the_default_needs_no_model_and_says_written_by_rule(corpus):
     record = written(p := given())
     assert study.plan(p).writer == "rule" and record["metrics"] == {} and "tokens" not in record["counts"]
     assert {row[""] for row in tables.written_rows(record)} == {"written by rule"}
-    assert (
-        tables.plan_rows(study.plan(p)) == [{"": "written by rule", "requests": 0}] and tables.fault_rows(record) == []
-    )
+    assert tables.plan_rows(study.plan(p)) == [{"": "written by rule", "requests": 0}]
+    assert tables.fault_rows(record) == []
     assert records.read(records.path("mine", "queries", "all")) == record
+
+
+@pytest.mark.slow
+def test_rules_are_written_without_loading_torch_or_openai():
+    code = (
+        "import sys; from cardioembed_study.queries import study, tables; print({'torch', 'openai'} & set(sys.modules))"
+    )
+    there = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.check_output([sys.executable, "-c", code], env=there, text=True) == "set()\n"
 
 
 def test_prompts_that_lack_one_or_the_passage_are_refused(tmp_path, monkeypatch):
     text = paths.PROMPTS.read_text()
     monkeypatch.setattr(paths, "PROMPTS", tmp_path / "prompts.yaml")
     for changed, words in (
-        (text.replace("keyword: |", "keywords: |"), "'keyword' is missing"),
-        (text + "more: |\n  {passage}\n", "'more' is no prompt"),
+        (text.replace("keyword: |", "keywords: |"), r"has the prompts \['keywords', .*wanted \['keyword', "),
+        (text + "more: |\n  {passage}\n", "'more', .*, wanted "),
         (text.replace("Sentence: {passage}", "Sentence"), "'paraphrase' wants a text with one {passage}"),
     ):
         paths.PROMPTS.write_text(changed)
@@ -602,7 +553,5 @@ def test_a_profile_runs_the_notebook_only_where_a_run_learns_from_its_pairs(tmp_
     assert "queries.all.json" in publish._published(asking_run)
     assert "queries.all.json" not in publish._published(plain)
     assert not any("01_queries" in stem for made in (plain, asking_run) for stem in publish.notebooks(made))
-    with pytest.raises(
-        ValueError, match="run 'a' learns from 'query', which 01_queries does not write; see its `kinds`"
-    ):
+    with pytest.raises(ValueError, match="run 'a' learns from 'query', which 01_queries does not write; see its `k"):
         profile(**{"01_queries": {"kinds": ["paraphrase"]}, "02_train": {"a": {"pairs": ["query"]}}})

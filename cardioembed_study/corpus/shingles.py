@@ -36,9 +36,9 @@ def words(text: str) -> list[str]:
     return re.findall(r"[<>−-]?\d+(?:[.,]\d+)*%?|\w+[+−]*", text.lower())
 
 
-def shingle_set(tokens: list[str]) -> frozenset[tuple[str, ...]]:
-    """Return the distinct runs of ``WIDTH`` words; a shorter text is one run."""
-    return frozenset(zip(*(tokens[n:] for n in range(WIDTH)), strict=False)) or frozenset([tuple(tokens)])
+def shingle_set(tokens: list[str], width: int = WIDTH) -> frozenset[tuple[str, ...]]:
+    """Return the distinct runs of so many words; a shorter text is one run."""
+    return frozenset(zip(*(tokens[n:] for n in range(width)), strict=False)) or frozenset([tuple(tokens)])
 
 
 def jaccard(a: frozenset, b: frozenset) -> float:

@@ -6,12 +6,11 @@ Rules see words, not grammar: some of what they write is clumsy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import polars as pl
 
-from cardioembed_study.corpus import pairs
-from cardioembed_study.retrieval import paraphrases
+from cardioembed_study.corpus import pairs, rewording
 
 NAME = "rule"  # of the writer
 DONE = re.compile(  # a title that speaks of something done
@@ -21,21 +20,16 @@ DONE = re.compile(  # a title that speaks of something done
 )
 
 
-def write(passages: pl.DataFrame, kinds: Sequence[str]) -> list[tuple]:
-    """Return what the books themselves ask, as rows of ``study.SCHEMA``, in reading order of each kind.
+def write(passages: pl.DataFrame) -> Iterator[tuple]:
+    """Yield what the books themselves ask, as rows of ``study.SCHEMA``, in reading order of each kind.
 
     Keywords are terms, with the sentence that introduces them, and titles, with the first sentence of their section;
     questions are those of the books, with their answers, and those for a term's meaning, with its definition; procedures are
-    titles that speak of something done. A paraphrase is that of ``retrieval.paraphrases``.
+    titles that speak of something done; paraphrases are those of ``corpus.rewording``.
 
     Args:
         passages: of the corpus (``passages.SCHEMA`` with ``split``).
-        kinds: which are wanted.
     """
-    return [row for row in (*_of_structure(passages), *_rephrased(passages)) if row[1] in kinds]
-
-
-def _of_structure(passages: pl.DataFrame) -> Iterator[tuple]:
     glossary = {row["passage_id"]: row for row in passages.filter(kind="glossary").iter_rows(named=True)}
     for pair in pairs.of_glossary(pairs.make(passages, "definition")).iter_rows(named=True):
         entry = glossary[pair["anchor_id"]]
@@ -49,14 +43,11 @@ def _of_structure(passages: pl.DataFrame) -> Iterator[tuple]:
             yield _row(pair, f"{title}: how is it done?", "procedure", 2)
     for pair in pairs.make(passages, "question").iter_rows(named=True):
         yield _row(pair, pair["anchor"], "natural_language", 3)
-
-
-def _rephrased(passages: pl.DataFrame) -> Iterator[tuple]:
     for row in passages.filter(kind="sentence").iter_rows(named=True):
-        if made := paraphrases.paraphrase(row["text"]):
+        if made := rewording.paraphrase(row["text"]):
             yield _row(row | {"positive": row["text"], "positive_id": row["passage_id"]}, made, "paraphrase", 3)
 
 
 def _row(pair: dict, query: str, kind: str, relevance: int) -> tuple:
     place = (pair["source"], pair["document"], pair["topic"], pair["split"])
-    return (query, kind, pair["positive"], relevance, [pair["positive_id"]], *place, NAME)
+    return (query, kind, pair["positive"], relevance, pair["positive_id"], *place, NAME)

@@ -8,62 +8,44 @@ from typing import Any
 from cardioembed_study.queries import rules, study
 
 
-def by(writer: str) -> str:
-    """Return how tables name a writer.
-
-    >>> by("rule"), by("a-model")
-    ('written by rule', 'written by a-model')
-    """
-    return f"written by {writer}"
-
-
 def plan_rows(planned: study.Plan) -> list[dict[str, Any]]:
     """Return what is about to be asked; without a language model nothing is."""
     if planned.writer == rules.NAME:
-        return [{"": by(planned.writer), "requests": 0}]
-    counts = planned.counts
+        return [{"": f"written by {rules.NAME}", "requests": 0}]
     return [
         {
-            "": f"to be {by(planned.writer)}",
-            "passages": counts["passages"],
-            "requests, without repeats": counts["requests"],
-            "tokens read, about": counts["prompt_tokens"],
-            "tokens written, at most": counts["completion_tokens"],
+            "": f"to be written by {planned.writer}",
+            "passages": planned.counts["passages"],
+            "requests, without repeats": planned.counts["requests"],
+            "tokens read, about": planned.counts["prompt_tokens"],
+            "tokens written, at most": planned.counts["completion_tokens"],
             "cost, at most": planned.cost,
         }
     ]
 
 
 def written_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what was written of each kind, how many passages were skipped, and the pairs of each split."""
+    """Return what was written of each kind, and how many passages were skipped."""
     if record["status"] == "not run":
         return [{"": record["reason"]}]
-    counts, writer = record["counts"], by(record["params"]["written_by"])
+    counts, by = record["counts"], f"written by {record['params']['written_by']}"
+    skipped = counts.get("skipped", {})
     return [
-        {
-            "kind": kind.replace("_", " "),
-            "": writer,
-            "written": counts[f"written_{kind}"],
-            "passages skipped": counts.get("skipped", {}).get(kind, 0),
-        }
-        for kind in record["params"]["kinds"]
+        {"kind": k.replace("_", " "), "": by, "written": counts[f"written_{k}"], "passages skipped": skipped.get(k, 0)}
+        for k in record["params"]["kinds"]
     ]
 
 
 def pair_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the pairs of each kind by split."""
-    writer = by(record["params"]["written_by"])
-    return [
-        {"pairs": kind, "": writer, **{split: n.get(split, 0) for split in ("train", "dev", "test")}}
-        for kind, n in record["counts"].get("pairs", {}).items()
-    ]
+    by, splits = f"written by {record['params']['written_by']}", ("train", "dev", "test")
+    found = record["counts"].get("pairs", {})
+    return [{"pairs": kind, "": by, **{split: n.get(split, 0) for split in splits}} for kind, n in found.items()]
 
 
 def fault_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return why replies could not be used, and the tokens and cost of all replies; nothing for rules."""
     counts = record["counts"]
-    if "tokens" not in counts:
-        return []
-    faults = [{"": f"replies refused: {kind.replace('_', ' ')}", "number": n} for kind, n in counts["faults"].items()]
-    tokens = [{"": name.replace("_", " "), "number": n} for name, n in counts["tokens"].items()]
-    return faults + tokens + [{"": name, "number": value} for name, value in record["metrics"].items()]
+    faults = {f"replies refused: {kind}": n for kind, n in counts.get("faults", {}).items()}
+    shown = faults | counts.get("tokens", {}) | record["metrics"]
+    return [{"": name.replace("_", " "), "number": n} for name, n in shown.items()]

@@ -1,23 +1,22 @@
-"""What does a language model answer, and which of its answers are known already?
+"""What does a language model answer: one behind an OpenAI-compatible address, to which texts are sent, or one of this machine?
 
-Two kinds of model: one behind an OpenAI-compatible address, to which texts are sent, and one of this machine. Answers are
-kept as they arrive, so a job that is killed loses those under way.
+Answers are kept as they arrive, a file each, so a job that is killed loses those under way.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel
+from pydantic_core import from_json
 
-from cardioembed_study import remote
-from cardioembed_study.queries.asking import Messages
+from cardioembed_lib import files
+from cardioembed_study import paths
+from cardioembed_study.settings import Queries
 
 ADVICE = {
     401: "the service does not take the key; correct the environment variable that `service_key` names",
@@ -25,7 +24,9 @@ ADVICE = {
     404: "nothing is there; correct `service` (it often ends in /v1) or `model`",
 }
 OTHERWISE = "correct `service`, `model` or `most_tokens`, or ask who runs the service; redirects are not followed"
-UNUSABLE = "unusable"
+LATER = "what is done is kept: run again later to go on from there"
+TEMPLATE = "{% for message in messages %}{{ message.content }}\n\n{% endfor %}"  # where a model has none of its own
+UNUSABLE, REFUSED = "unusable", "refused"  # ends of answers that are not kept
 
 
 class Reply(BaseModel):
@@ -37,222 +38,115 @@ class Reply(BaseModel):
     completion_tokens: int = 0
 
 
-class Writer(Protocol):
-    """A language model.
-
-    Args:
-        name: in tables and records.
-        identity: what tells its answers from another's.
-        workers: how many questions it takes at a time.
-    """
-
-    name: str
-    identity: list[Any]
-    workers: int
-
-    def ask(self, messages: Messages) -> Reply:
-        """Return the answer to one conversation."""
+Messages = list[dict[str, str]]
+Ask = Callable[[Messages], Reply]
 
 
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Completion(BaseModel):
-    """What ``/chat/completions`` answers; other fields are not read."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-class Service:
-    """A model behind an OpenAI-compatible address, asked through the package ``openai``.
+def service(p: Queries) -> Ask:
+    """Return what asks a service through the package ``openai``; the key is read when something is asked.
 
     It asks again after 408, 409, 429 and 5xx, a silence, or a reply that breaks off, and waits as long as the service says,
-    up to two minutes.
-
-    Args:
-        place: address, model, name of the key's variable, tries and patience.
-        most_tokens: of one answer.
-        workers: questions at a time.
+    up to two minutes. A reply without a text that can be read is ``unusable``; one refused question among others ``refused``.
 
     Raises:
         ModuleNotFoundError: the extra ``llm`` is not installed.
+        ValueError: the address cannot be used (``remote.Remote``); when asking: the service refuses, or the key is missing.
+        OSError: when asking: the service cannot be reached or stays busy.
     """
+    try:
+        import openai
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("no package openai; install the extra: pip install -e '.[llm]'") from None
+    from cardioembed_study import remote  # here, since torch comes with it
 
-    def __init__(self, place: remote.Remote, most_tokens: int, workers: int) -> None:
+    place = remote.Remote(p.model, p.service, p.service_key or None)
+    client = openai.OpenAI(
+        api_key=lambda: remote.secret(place) or "none",
+        base_url=place.url,
+        timeout=place.timeout,
+        max_retries=place.tries - 1,
+        http_client=openai.DefaultHttpxClient(follow_redirects=False),
+    )
+    client.organization = client.project = None  # of another service's variables in the environment
+    form = {"model": p.model, "max_tokens": p.most_tokens, "temperature": 0, "response_format": {"type": "json_object"}}
+    answered, where = threading.Event(), f"{p.service.rstrip('/')}/chat/completions"
+
+    def ask(messages: Messages) -> Reply:
         try:
-            import openai
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("no package openai; install the extra: pip install -e '.[llm]'") from None
-        self.name, self.workers = Path(place.model).name, workers
-        self.identity = identity(place.url, place.model, most_tokens)
-        self._openai, self._place, self._most, self._answered = openai, place, most_tokens, False
-
-    @functools.cached_property
-    def _client(self) -> Any:
-        """Return the client; made when something is asked, so that no key is needed where all is known."""
-        client = self._openai.OpenAI(
-            api_key=remote.secret(self._place) or "none",
-            base_url=self._place.url,
-            timeout=self._place.timeout,
-            max_retries=self._place.tries - 1,
-            http_client=self._openai.DefaultHttpxClient(follow_redirects=False),
-        )
-        client.organization = client.project = None  # of another service's variables in the environment
-        return client
-
-    def ask(self, messages: Messages) -> Reply:
-        """Return the answer; one without a text that can be read is ``unusable``, and a single refused question ``refused``.
-
-        Raises:
-            ValueError: the service refuses, or the key is missing (``remote.secret``).
-            OSError: it cannot be reached or stays busy.
-        """
-        where = f"{self._place.url.rstrip('/')}/chat/completions"
-        try:
-            raw = self._client.chat.completions.with_raw_response.create(
-                model=self._place.model,
-                messages=messages,
-                max_tokens=self._most,
-                temperature=0,
-                response_format={"type": "json_object"},
-            )
-        except self._openai.APIStatusError as error:
-            status, key = error.status_code, remote.secret(self._place)
-            if status == 400 and self._answered:  # a filter may refuse one passage, a service refuses all
-                return Reply(text="", finish="refused")
-            problem = (
-                f"{where} answered {status}{remote.said(error.response.content, [m['content'] for m in messages], key)}"
-            )
-            if status in (*remote.AGAIN, 409) or status >= 500:
+            raw = client.chat.completions.with_raw_response.create(messages=messages, **form)
+        except openai.APIStatusError as error:
+            status, sent = error.status_code, [message["content"] for message in messages]
+            if status == 400 and answered.is_set():  # a filter may refuse one passage, a service refuses all
+                return Reply(text="", finish=REFUSED)
+            problem = f"{where} answered {status}{remote.said(error.response.content, sent, remote.secret(place))}"
+            if status in (408, 409, 429) or status >= 500:
                 wait = error.response.headers.get("retry-after", "")
                 asks = f" and asks for {wait} s of patience" if wait.isdigit() else ""
-                raise OSError(f"{problem}{asks}; what is done is kept: run again later to go on from there") from None
+                raise OSError(f"{problem}{asks}; {LATER}") from None
             raise ValueError(f"{problem}; {ADVICE.get(status, OTHERWISE)}; what is done is kept") from None
-        except self._openai.APIConnectionError as error:
+        except openai.APIConnectionError as error:
             cause = type(error.__cause__ or error).__name__
-            raise OSError(
-                f"{where} gave no answer ({cause}, {self._place.tries} tries); what is done is kept: run again later"
-            ) from None
-        return self._read(raw.content)
+            raise OSError(f"{where} gave no answer ({cause}, {place.tries} tries); {LATER}") from None
+        reply = _read(raw.content, remote.secret(place))
+        if reply.finish != UNUSABLE:
+            answered.set()
+        return reply
 
-    def _read(self, body: bytes) -> Reply:
-        key = remote.secret(self._place)
-        try:
-            got = _Completion.model_validate_json(body)
-        except ValidationError:
-            return Reply(text="", finish=UNUSABLE)
-        text, usage = got.choices[0].message.content or "", got.usage or _Usage()
-        if key and key in text:
-            return Reply(text="", finish=UNUSABLE)
-        self._answered = True
-        return Reply(text=text, finish=got.choices[0].finish_reason or "stop", **usage.model_dump())
+    return ask
 
 
-class Local:
-    """A causal model of this machine: a folder, or a name in the hub's cache; safetensors alone, no code of its own.
+def _read(body: bytes, key: str) -> Reply:
+    """Return what ``/chat/completions`` answered; never with the key in it."""
+    try:
+        got = from_json(body)
+        choice, usage = got["choices"][0], got.get("usage") or {}
+        text, finish = choice["message"].get("content") or "", choice.get("finish_reason") or "stop"
+        reply = Reply(text=text, finish=finish, **usage)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Reply(text="", finish=UNUSABLE)
+    return Reply(text="", finish=UNUSABLE) if key and key in reply.text else reply
 
-    Args:
-        model: folder or name.
-        most_tokens: of one answer.
+
+def local(p: Queries) -> Ask:
+    """Return what asks a causal model of this machine for its likeliest answer, word by word (greedy).
+
+    The model is a folder, or a name in the hub's cache: safetensors alone, no code of its own.
     """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    workers = 1
+    place = str(Path(p.model).expanduser())
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(place, trust_remote_code=False, use_safetensors=True, dtype="auto")
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    tokenizer.chat_template = tokenizer.chat_template or TEMPLATE
 
-    def __init__(self, model: str, most_tokens: int) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+    def ask(messages: Messages) -> Reply:
+        given = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(model.device)
+        n, pad = given["input_ids"].shape[1], tokenizer.pad_token_id
+        made = model.generate(**given, max_new_tokens=p.most_tokens, do_sample=False, pad_token_id=pad)[0, n:]
+        finish = "length" if len(made) >= p.most_tokens else "stop"
+        text = tokenizer.decode(made, skip_special_tokens=True)
+        return Reply(text=text, finish=finish, prompt_tokens=n, completion_tokens=len(made))
 
-        place = str(Path(model).expanduser())
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        loaded = AutoModelForCausalLM.from_pretrained(
-            place, trust_remote_code=False, use_safetensors=True, dtype="auto"
-        )
-        self._model, self._most = loaded.to(device).eval(), most_tokens
-        self.name, self.identity = Path(model).name, identity("", model, most_tokens)
-
-    def ask(self, messages: Messages) -> Reply:
-        """Return the likeliest answer, word by word (greedy)."""
-        if self._tokenizer.chat_template:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        else:
-            text = "\n\n".join(message["content"] for message in messages) + "\n\n"
-        given = self._tokenizer(text, return_tensors="pt", add_special_tokens=not self._tokenizer.chat_template)
-        given = given["input_ids"].to(self._model.device)
-        made = self._model.generate(
-            given, max_new_tokens=self._most, do_sample=False, pad_token_id=self._tokenizer.pad_token_id
-        )
-        new = made[0, given.shape[1] :]
-        finish = "length" if len(new) >= self._most else "stop"
-        answer = self._tokenizer.decode(new, skip_special_tokens=True)
-        return Reply(text=answer, finish=finish, prompt_tokens=given.shape[1], completion_tokens=len(new))
+    return ask
 
 
-def identity(address: str, model: str, most_tokens: int) -> list[Any]:
-    """Return what tells a model's answers from another's; of a local one size and time of its weights too.
-
-    Args:
-        address: of the service; empty for a local model.
-        model: its name, or folder.
-        most_tokens: of one answer.
-    """
-    folder = Path(model).expanduser()
-    weights = sorted(folder.glob("*.safetensors")) if not address and folder.is_dir() else []
-    return [
-        address.rstrip("/"),
-        model,
-        most_tokens,
-        *[[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights],
-    ]
+def kept(p: Queries, messages: Messages) -> Path:
+    """Return the file of an answer; its name covers address, model, weights that are here, and what was asked."""
+    weights = sorted(Path(p.model).expanduser().glob("*.safetensors")) if p.writer == "local" else []
+    seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
+    asked = json.dumps([p.service.rstrip("/"), p.model, seen, p.most_tokens, messages])
+    return paths.artifacts(p.profile) / "queries" / "replies" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
 
 
-class Known:
-    """Answers by what was asked, and of which model: a SQLite file, complete up to the last answer whenever it is killed.
-
-    Args:
-        file: where; its folder is made.
-    """
-
-    def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._lock, self._base = threading.Lock(), sqlite3.connect(file, check_same_thread=False, timeout=60)
-        self._base.execute("CREATE TABLE IF NOT EXISTS replies (question TEXT PRIMARY KEY, reply TEXT NOT NULL)")
-
-    def get(self, identity: list[Any], messages: Messages) -> Reply | None:
-        """Return the answer to a question that was asked before."""
-        with self._lock:
-            row = self._base.execute(
-                "SELECT reply FROM replies WHERE question = ?", [_key(identity, messages)]
-            ).fetchone()
-        return Reply.model_validate_json(row[0]) if row else None
-
-    def ask(self, writer: Writer, messages: Messages) -> tuple[Reply, bool]:
-        """Return the answer, and whether it was known; a new one is kept, unless it was unusable or refused."""
-        if known := self.get(writer.identity, messages):
-            return known, True
-        reply = writer.ask(messages)
-        if reply.finish not in (UNUSABLE, "refused"):
-            with self._lock, self._base:
-                row = [_key(writer.identity, messages), reply.model_dump_json()]
-                self._base.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", row)
-        return reply, False
-
-    def close(self) -> None:
-        """Close the file."""
-        self._base.close()
-
-
-def _key(identity: list[Any], messages: Messages) -> str:
-    return hashlib.sha256(json.dumps([identity, messages]).encode()).hexdigest()
+def answer(p: Queries, ask: Ask, messages: Messages) -> Reply:
+    """Return the answer that is kept, or else ask and keep it, unless it is unusable or refused."""
+    if (file := kept(p, messages)).is_file():
+        return Reply.model_validate_json(file.read_bytes())
+    reply = ask(messages)
+    if reply.finish not in (UNUSABLE, REFUSED):
+        files.write(file, reply.model_dump_json())
+    return reply
