@@ -145,11 +145,11 @@ def test_glossaries_of_chapters_and_a_source_of_entries_alone_stay_as_they_are(p
 
 
 def test_a_book_is_read_with_its_glossary_at_the_back_and_what_is_left_out_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "documents", lambda _: ["book.html"])
     chapters = "".join(f"<h1>Chapter {n}</h1><p>The <b>part{n}</b> is what chapter {n} speaks of.</p>" for n in (1, 2))
     entries = "".join(f"<p><b>part{n}</b>: a meaning with the number {n}</p>" for n in (1, 2, 3))
     (tmp_path / "book.html").write_text(f"{chapters}<h1>Glossary</h1><h2>P–Q</h2>{entries}")
-    monkeypatch.setattr(manifests, "documents", lambda _: ["book.html"])
-    book = source(path=str(tmp_path), files=None, cardiology=("book.html#02-chapter-2",), format="html")
+    book = source(cardiology=("book.html#02-chapter-2",), format="html")
     with pytest.warns(UserWarning, match="chapters found: 2, wanted: at least 3"):  # the glossary is none
         frame, counts = corpus_passages.prepare(book, tmp_path)
     entries = frame.filter(kind="glossary").select("document", "topic", "section")
