@@ -353,6 +353,8 @@ def train(
                 _judge(encoder, evaluate, plan, state)
             if state.step % plan.checkpoint_every == 0 or last or state.stopped:
                 state.save()
+    if processes > 1:
+        distributed.barrier()  # no rank goes on before rank 0 has written all
     if evaluate:
         state.restore_best()
     encoder.model.eval()

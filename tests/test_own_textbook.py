@@ -53,7 +53,10 @@ def add_book(project, folder, write, pairs):
     profile = {
         "01_notes": {"source": ""},
         "01_corpus": {"sources": ["kidney"], "other_split": [0.5, 0.2, 0.3]},
-        "02_train": {"first": kept | {"pairs": pairs, "epochs": 1, "lora_rank": 4, "max_length": 48, "keep_each": 20}},
+        "02_train": {
+            "first": kept
+            | {"pairs": pairs, "epochs": 1, "batch_size": 8, "lora_rank": 4, "max_length": 48, "keep_each": 20}
+        },
         "adapters": {"my-adapter": "first"},
         "03_retrieval": {"runs": ["first"]},
         "04_mteb": {"runs": ["first"]},
