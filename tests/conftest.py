@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported, which reads it once; child processes inherit it
 
@@ -32,6 +33,14 @@ def pytest_runtest_setup(item):
     """Skip what needs a GPU where there is none."""
     if item.get_closest_marker("gpu") and not sys.modules["torch"].cuda.is_available():
         pytest.skip("no CUDA device on this machine")
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Return every wait between two tries in seconds; none of them is waited for."""
+    seconds = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
 
 
 @pytest.fixture(scope="session", autouse=True)

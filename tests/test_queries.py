@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from types import SimpleNamespace
 
@@ -110,14 +109,6 @@ def service(monkeypatch):
         yield state
         state.go.set()
         server.shutdown()
-
-
-@pytest.fixture
-def waits(monkeypatch):
-    """Every wait between two tries in seconds; none of them is waited for."""
-    seconds = []
-    monkeypatch.setattr(time, "sleep", seconds.append)
-    return seconds
 
 
 @pytest.fixture

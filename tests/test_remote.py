@@ -102,14 +102,6 @@ def service(monkeypatch):
         server.shutdown()
 
 
-@pytest.fixture
-def waits(monkeypatch):
-    """Every wait between two tries in seconds; none of them is waited for."""
-    seconds = []
-    monkeypatch.setattr(time, "sleep", seconds.append)
-    return seconds
-
-
 def ask(service, folder, texts=TEXTS, **options):
     return remote.cached(folder, service.remote, texts, **{"access": "open", **options})
 

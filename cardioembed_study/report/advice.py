@@ -1,6 +1,7 @@
 """Should a reader use the adapter? The answer follows by rule from the records ``advice.<recipe>`` of ``03_retrieval``.
 
-The rule was written down before any result of it was seen. Its parts are asked in this order, the first that holds decides:
+The rule was written down before the differences that it judges were computed.
+Its parts are asked in this order, the first that holds decides:
 
 1. *too few documents to tell*: fewer than ``LEAST`` held-out documents, or the deciding interval is wider than ``WIDEST`` MRR.
    The deciding interval is that of the adapter's difference from the best way of searching that needs no tuning (best by
