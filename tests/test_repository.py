@@ -25,6 +25,7 @@ ROOMS = (  # each imports those before it only; where several stand together, no
     ("training",),
     ("retrieval",),
     ("forgetting", "notes", "queries"),
+    ("medembed",),
     ("claims",),
     ("report",),
     ("workflow",),

@@ -1,0 +1,137 @@
+"""What is every model of this study asked, and what does it score, query by query?
+
+One form for definitions, questions and benchmarks, so that vectors that were cut or quantised, token vectors and second
+passes are all scored alike: from their similarities.
+
+Shapes: Q queries, N passages, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from mteb.abstasks import AbsTaskRetrieval
+from numpy.typing import ArrayLike, NDArray
+
+from cardioembed_lib import metrics
+from cardioembed_lib.encoder import Encoder
+from cardioembed_study import embeddings
+from cardioembed_study.forgetting import changes, mteb_tasks
+from cardioembed_study.retrieval import contrasts, pools
+
+BENCHMARKS = ("SciFact", "NFCorpus")
+DOCUMENTS, QUERIES = (
+    640,
+    323,
+)  # of a benchmark's part: every test query, up to two right documents of each, others drawn
+MRR, NDCG = "mrr", "ndcg_at_10"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A retrieval task with graded judgements and the measure that it is scored by."""
+
+    name: str
+    queries: list[str]  # Q texts
+    passages: list[str]  # N texts
+    grades: NDArray[np.int8]  # (Q, N), 0: not relevant
+    clusters: list[str]  # Q units of the bootstrap: documents of a corpus, or the queries themselves
+    measure: str  # mrr: one right passage; ndcg_at_10: a benchmark's graded ones
+    own: NDArray[np.int64] | None = None  # (Q,) column of the query itself, -1 where it is not among the passages
+
+
+def from_task(task: pools.Task) -> Asked:
+    """Return one of our own tasks in this form.
+
+    >>> task = pools.Task("toy", ["q"], ["p", "x"], np.array([1]), ["d"])
+    >>> from_task(task).grades.tolist()
+    [[0, 1]]
+    """
+    grades = np.zeros((len(task.queries), len(task.passages)), dtype=np.int8)
+    grades[np.arange(len(task.queries)), task.gold] = 1
+    return Asked(task.name, task.queries, task.passages, grades, task.clusters, MRR, task.own)
+
+
+def from_benchmark(name: str, task: AbsTaskRetrieval) -> Asked:
+    """Return one of mteb's retrieval tasks in this form; title and text are joined with a space, as mteb does."""
+    (split,) = task.eval_splits
+    data = task.dataset["default"][split]
+    place = {document: n for n, document in enumerate(data["corpus"]["id"])}
+    passages = [f"{row['title']} {row['text']}".strip() for row in data["corpus"]]
+    ids = list(data["queries"]["id"])
+    grades = np.zeros((len(ids), len(place)), dtype=np.int8)
+    for n, query in enumerate(ids):
+        for document, grade in data["relevant_docs"][query].items():
+            grades[n, place[document]] = grade
+    return Asked(name, list(data["queries"]["text"]), passages, grades, ids, NDCG)
+
+
+def development(made: Mapping[str, pl.DataFrame], seed: int) -> dict[str, Asked]:
+    """Return what choices are made on: dev documents' definitions, parts of the benchmarks' development splits.
+
+    Args:
+        made: pairs by kind, ``definition`` among them.
+        seed: of the draws.
+    """
+    own = contrasts.development(made["definition"])
+    parts = changes.development(BENCHMARKS, seed)
+    return {"dev": from_task(own)} | {name: from_benchmark(name, task) for name, task in parts.items()}
+
+
+def test(made: Mapping[str, pl.DataFrame], benchmark: str, questions: int, seed: int) -> dict[str, Asked]:
+    """Return what is reported: held-out definitions, a benchmark's questions, parts of SciFact's and NFCorpus' test splits.
+
+    Args:
+        made: pairs by kind: ``definition``, ``heading`` and the benchmark.
+        benchmark: its name.
+        questions: drawn of each topic, at most.
+        seed: of the draws.
+    """
+    own = contrasts.asked(made, benchmark, questions, seed)
+    found = {name: from_task(task) for name, task in own.items() if not name.startswith("heading")}
+    for name in BENCHMARKS:
+        whole = mteb_tasks.from_files(name)
+        found[f"{name}_part"] = from_benchmark(f"{name}_part", changes.subset(whole, DOCUMENTS, QUERIES, seed))
+    return found
+
+
+def vectors(asked: Asked, encoder: Encoder, cache: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the vectors of queries (Q, D) and passages (N, D), each with the encoder's own prompt.
+
+    Args:
+        asked: the task.
+        encoder: the model, under a name of its own (``embeddings.cached``).
+        cache: folder of embeddings.
+    """
+    # The fused kernel is faster for documents, the plain products for sentences (benchmarks/train.py).
+    encoder.model.set_attn_implementation("sdpa" if asked.measure == NDCG else "eager")
+    sides = ("query", asked.queries), ("document", asked.passages)
+    return tuple(
+        embeddings.cached(cache, encoder, texts, prompt=encoder.prompts.get(side, ""), progress=True)
+        for side, texts in sides
+    )
+
+
+def score(asked: Asked, similarities: ArrayLike) -> NDArray[np.float64]:
+    """Return what each query scores, (Q,): its reciprocal rank, or nDCG@10; ties count against us.
+
+    Args:
+        asked: the task.
+        similarities: (Q, N), higher is closer; ``-inf`` for what a first pass left out.
+
+    >>> toy = Asked("toy", ["q"], ["p", "x"], np.array([[0, 1]], dtype=np.int8), ["d"], MRR)
+    >>> score(toy, [[0.9, 0.1]]).tolist()
+    [0.5]
+    """
+    if asked.measure == NDCG:
+        return metrics.ndcg(similarities, asked.grades, 10)
+    return 1 / metrics.gold_ranks(similarities, asked.grades.argmax(axis=1), asked.own)
+
+
+def counts(asked: Asked) -> dict[str, int]:
+    """Return queries, the documents or queries that are the units of the bootstrap, and passages."""
+    return {"queries": len(asked.queries), "documents": len(set(asked.clusters)), "candidates": len(asked.passages)}
