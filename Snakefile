@@ -21,7 +21,8 @@ from cardioembed_study.workflow import executed, publish
 
 PROFILE = settings.profile(config.get("profile", "embedded"))
 CORPUS = settings.check("01_corpus", PROFILE.notebooks["01_corpus"])
-RETRIEVAL, DOMAIN = (settings.check(stem, PROFILE.notebooks[stem]) for stem in ("03_retrieval", "03_domain"))
+ENDING = [stem for stem in ("03_domain", "04_medembed") if stem == PROFILE.until]  # of a profile that ends before 06
+RETRIEVAL = settings.check("03_retrieval", PROFILE.notebooks["03_retrieval"])
 
 
 def place(path):
@@ -183,24 +184,28 @@ rule retrieval:
         " --profile {PROFILE.name} {params.records:q}"
 
 
-rule domain:
-    # Of profiles that end with it.
-    input:
-        sources("03_domain"),
-        rules.corpus.output,
-        expand(rules.train.output, run=DOMAIN.runs),
-    output:
-        notebook=f"{A}/executed/03_domain.ipynb",
-        records=RECORDS["03_domain"],
-    params:
-        conditions=conditions("03_domain"),
-        records=lambda wildcards, output: [f"--record={record}" for record in output.records],
-    threads: workflow.cores
-    resources:
-        gpu=int(kernel("03_domain") != "python3"),
-    shell:
-        "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/03_domain.ipynb {output.notebook:q}"
-        " --profile {PROFILE.name} {params.records:q}"
+for stem in ENDING:
+
+    rule:
+        name:
+            stem.partition("_")[2]
+        input:
+            sources(stem),
+            rules.corpus.output,
+            expand(rules.train.output, run=settings.check(stem, PROFILE.notebooks[stem]).runs),
+        output:
+            notebook=f"{A}/executed/{stem}.ipynb",
+            records=RECORDS[stem],
+        params:
+            conditions=conditions(stem),
+            stem=stem,
+            records=lambda wildcards, output: [f"--record={record}" for record in output.records],
+        threads: workflow.cores
+        resources:
+            gpu=int(kernel(stem) != "python3"),
+        shell:
+            "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/{params.stem}.ipynb {output.notebook:q}"
+            " --profile {PROFILE.name} {params.records:q}"
 
 
 rule mteb:

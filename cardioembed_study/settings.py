@@ -305,6 +305,10 @@ class Domain(Parameters):
     seed: Seed
 
 
+class MedEmbed(Domain):
+    """Parameters of ``04_medembed``."""
+
+
 class Mteb(Parameters):
     """Parameters of ``04_mteb``."""
 
@@ -360,6 +364,7 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
     "03_retrieval": Retrieval,
     "03_domain": Domain,
     "04_mteb": Mteb,
+    "04_medembed": MedEmbed,
     "05_mimic": Mimic,
     "06_report": Report,
 }
@@ -367,7 +372,8 @@ NOTEBOOKS: dict[str, type[Parameters]] = {
 
 ENDS = {  # the notebooks of a profile, by the one that it ends with; 01_queries is run where a run needs it
     "03_domain": ("01_corpus", "02_train", "03_domain"),
-    "06_report": tuple(stem for stem in NOTEBOOKS if stem not in ("01_queries", "03_domain")),
+    "04_medembed": ("01_corpus", "02_train", "04_medembed"),
+    "06_report": tuple(stem for stem in NOTEBOOKS if stem not in ("01_queries", "03_domain", "04_medembed")),
 }
 
 

@@ -48,6 +48,7 @@ Notebook = Literal[
         "03_retrieval",
         "03_domain",
         "04_mteb",
+        "04_medembed",
         "05_mimic",
         "06_report",
     )

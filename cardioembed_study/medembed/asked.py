@@ -8,7 +8,7 @@ Shapes: Q queries, N passages, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,11 @@ import polars as pl
 from mteb.abstasks import AbsTaskRetrieval
 from numpy.typing import ArrayLike, NDArray
 
-from cardioembed_lib import metrics
+from cardioembed_lib import metrics, models, statistics
 from cardioembed_lib.encoder import Encoder
-from cardioembed_study import embeddings
+from cardioembed_study import embeddings, paths, records
 from cardioembed_study.forgetting import changes, mteb_tasks
-from cardioembed_study.retrieval import contrasts, pools
+from cardioembed_study.retrieval import contrasts, evaluation, pools
 
 BENCHMARKS = ("SciFact", "NFCorpus")
 DOCUMENTS, QUERIES = (
@@ -116,6 +116,35 @@ def vectors(asked: Asked, encoder: Encoder, cache: Path) -> tuple[NDArray[np.flo
     )
 
 
+def model(profile: str, name: str) -> Encoder:
+    """Return a run of ``02_train`` on the base that it started from, or a base of ``models.yaml``.
+
+    Raises:
+        FileNotFoundError: the run has no adapter; says which notebook makes it.
+        KeyError: there is no such base.
+    """
+    place = records.path(profile, "train", name)
+    if not place.exists():
+        return models.load(models.spec(name, paths.MODELS))
+    adapter = paths.need(paths.artifacts(profile) / "runs" / name / "adapter", "02_train")
+    return models.load(models.spec(records.read(place)["params"]["base"], paths.MODELS), adapter=adapter)
+
+
+def scores(asked: Mapping[str, Asked], encoder: Encoder, cache: Path) -> dict[str, NDArray[np.float64]]:
+    """Return what a model scores on each task, query by query, by the cosines of its vectors.
+
+    Args:
+        asked: tasks by name.
+        encoder: the model.
+        cache: folder of embeddings.
+    """
+    found = {}
+    for name, task in asked.items():
+        queries, passages = vectors(task, encoder, cache)
+        found[name] = score(task, queries @ passages.T)
+    return found
+
+
 def score(asked: Asked, similarities: ArrayLike) -> NDArray[np.float64]:
     """Return what each query scores, (Q,): its reciprocal rank, or nDCG@10; ties count against us.
 
@@ -130,6 +159,35 @@ def score(asked: Asked, similarities: ArrayLike) -> NDArray[np.float64]:
     if asked.measure == NDCG:
         return metrics.ndcg(similarities, asked.grades, 10)
     return 1 / metrics.gold_ranks(similarities, asked.grades.argmax(axis=1), asked.own)
+
+
+def compare(
+    asked: Mapping[str, Asked],
+    outcomes: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    base: str,
+    runs: Sequence[str],
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Return a recipe against another model for each task: the runs' mean, less the other's, query by query.
+
+    Args:
+        asked: tasks by name.
+        outcomes: by model, then by task (``scores``).
+        base: what the runs are compared with.
+        runs: the recipe's runs, one a seed.
+        seed: of sign flips and bootstrap.
+
+    Returns:
+        For each task ``base``, ``tuned``, and ``evaluation.of_seeds`` with ``p_holm`` over the tasks.
+    """
+    found = {}
+    for name, task in asked.items():
+        before, each = outcomes[base][name], np.array([outcomes[run][name] for run in runs])
+        found[name] = {"base": float(before.mean()), "tuned": float(each.mean())}
+        found[name] |= evaluation.of_seeds(each, before, task.clusters, seed)
+    for entry, p in zip(found.values(), statistics.holm([m["p"] for m in found.values()]), strict=True):
+        entry["p_holm"] = float(p)
+    return found
 
 
 def counts(asked: Asked) -> dict[str, int]:

@@ -63,14 +63,10 @@ def compare(
         before = 1 / outcomes[base][name].ranks
         each = np.array([1 / outcomes[run][name].ranks for run in runs])  # (runs, Q)
         after = each.mean(axis=0)
-        gains = (each - before).mean(axis=1)
         found[name] = {
             "base_mrr": float(before.mean()),
             "tuned_mrr": float(after.mean()),
-            **statistics.paired_difference(after, before, seed, groups=task.clusters),
-            "worst_seed": float(gains.min()),
-            "best_seed": float(gains.max()),
-            **over_seeds(gains),
+            **of_seeds(each, before, task.clusters, seed),
             "by_document": by_document(after - before, task.clusters, seed),
         }
         first, ours = outcomes[base][name].ranks == 1, np.mean([outcomes[run][name].ranks == 1 for run in runs], axis=0)
@@ -79,6 +75,23 @@ def compare(
     for entry, p in zip(found.values(), statistics.holm([m["p"] for m in found.values()]), strict=True):
         entry["p_holm"] = float(p)
     return found
+
+
+def of_seeds(each: NDArray[np.float64], before: NDArray[np.float64], groups: Sequence | None, seed: int) -> dict:
+    """Return by how much the mean of some runs scores above the base, query by query, and how far the runs differ.
+
+    Args:
+        each: (runs, Q) scores.
+        before: (Q,) the base's.
+        groups: (Q,) units of sign flips and bootstrap; ``None``: the queries.
+        seed: of both.
+
+    Returns:
+        ``statistics.paired_difference``, ``worst_seed`` and ``best_seed`` (difference of a single run), ``over_seeds``.
+    """
+    gains = (each - before).mean(axis=1)
+    change = statistics.paired_difference(each.mean(axis=0), before, seed, groups=groups)
+    return change | {"worst_seed": float(gains.min()), "best_seed": float(gains.max())} | over_seeds(gains)
 
 
 def over_seeds(gains: NDArray[np.float64]) -> dict[str, dict[str, float]]:
