@@ -3,7 +3,7 @@
     python benchmarks/encode.py [--repeats 3] [--dtypes float32 bfloat16] [--out benchmarks/results]
 
 Width, parameters, latency of one text (mean and 95th percentile), throughput of a batch of 32, weights and the growth of
-memory, for every model of ``models.yaml`` that lies in a package or in the hub's cache (nothing is fetched), for ours with
+memory, for every published model of ``models.yaml`` that lies in a package or in the hub's cache (nothing is fetched), ours with
 its adapter merged, and for the published models' shapes with random weights: speed and memory depend on the shape, not on
 what the weights are. The shapes are facts of the published configurations (MPNet's position bias and BioLinkBERT's own
 vocabulary are left out), run in the first dtype only, on the tokens of all-MiniLM-L6-v2's tokenizer. GB is 10^9 bytes.
@@ -149,14 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> dict:
 
 def candidates(dtypes: Sequence[str], adapter: Path | None) -> tuple[list[Arm], dict[str, str]]:
     """Return what to measure, and for each model left out beforehand the reason; shapes in the first dtype only."""
-    known = mappings.read(paths.MODELS)
-    sizes = {name: lib_models.spec(name, paths.MODELS).parameters for name in known}
+    listed = (lib_models.spec(name, paths.MODELS) for name in mappings.read(paths.MODELS))
+    sizes = {spec.name: spec.parameters for spec in listed if spec.layers is None}
     skipped = {
         name: f"more than {MOST_MILLIONS:,} million parameters: minutes a batch, and more memory than a laptop's, on two cores"
         for name, size in sizes.items()
         if size and size > MOST_MILLIONS
     }
-    models = [(name, None) for name in known if name not in skipped] + ([(MODEL, adapter)] if adapter else [])
+    models = [(name, None) for name in sizes if name not in skipped] + ([(MODEL, adapter)] if adapter else [])
     arms = [Arm(name, dtype, laid) for name, laid in models for dtype in dtypes]
     return arms + [Arm(name, dtypes[0]) for name in SHAPES], skipped
 

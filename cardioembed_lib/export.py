@@ -77,7 +77,7 @@ def model_card(base: ModelSpec, card: Mapping[str, object], adapted: bool = True
     title = f"LoRA adapter on {base.name}" if adapted else f"{base.name}, all weights tuned"
     tags = "[sentence-transformers, lora, peft]" if adapted else "[sentence-transformers]"
     head = {"base_model": base.hub_id, "library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
-    facts = {"base": f"{base.hub_id} at revision {base.revision or 'unfixed'}", "licence of the base": base.licence}
+    facts = {"base": f"{base.identity} at revision {base.revision or 'unfixed'}", "licence of the base": base.licence}
     metadata = "\n".join(f"{key}: {value}" for key, value in (head | {"tags": tags}).items())
     body = "\n".join(f"- {name}: {_words(value)}" for name, value in (facts | dict(card)).items())
     return f"---\n{metadata}\n---\n\n# {title}\n\n{body}\n\n{USE}\n"
@@ -86,7 +86,7 @@ def model_card(base: ModelSpec, card: Mapping[str, object], adapted: bool = True
 def _write_adapter(model: PeftModel, base: ModelSpec, folder: Path) -> None:
     model.save_pretrained(folder, save_embedding_layers=False)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    config |= {"base_model_name_or_path": base.hub_id, "revision": base.revision}
+    config |= {"base_model_name_or_path": base.identity, "revision": base.revision}
     target = config["target_modules"]  # a pattern, or a set
     _write_json(folder / CONFIG, config | {"target_modules": target if isinstance(target, str) else sorted(target)})
 
@@ -94,7 +94,7 @@ def _write_adapter(model: PeftModel, base: ModelSpec, folder: Path) -> None:
 def _write_whole(model: nn.Module, base: ModelSpec, folder: Path) -> None:
     tensors = {name: p.detach().to("cpu", torch.float32).contiguous() for name, p in model.named_parameters()}
     save_file(tensors, folder / models.WHOLE, metadata={"format": "pt"})
-    config = model.config.to_dict() | {"base_model_name_or_path": base.hub_id, "revision": base.revision}
+    config = model.config.to_dict() | {"base_model_name_or_path": base.identity, "revision": base.revision}
     _write_json(folder / "config.json", {key: value for key, value in config.items() if key != "_name_or_path"})
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 import yaml
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 from cardioembed_lib import files, lora
@@ -43,8 +44,17 @@ class ModelSpec(BaseModel):
     parameters: float | None = None  # millions
     licence: str = "unknown"
     causal: bool = False
+    layers: PositiveInt | None = None  # only so many of the first layers are used; None: all
     package: Package | None = None
     needs_remote_code: bool = False
+
+    @property
+    def identity(self) -> str:
+        """What an adapter was trained on: the hub's name, which a model cut to its first layers no longer answers to.
+
+        No hub takes the longer name, so no other program lays the adapter of a cut model on the whole one.
+        """
+        return self.hub_id if self.layers is None else f"{self.hub_id}, cut to {self.layers} of its layers"
 
 
 def spec(name: str, table: Path) -> ModelSpec:
@@ -83,7 +93,8 @@ def load(
         device: where it runs; a GPU when there is one.
 
     Raises:
-        ValueError: if its packaged weights or the adapter's files have other hashes, it needs remote code, or they do not fit.
+        ValueError: if its packaged weights or the adapter's files have other hashes, it needs remote code, they do not fit,
+            or it has fewer layers than are asked for.
         FileNotFoundError: if there is no such adapter, or no list of its hashes.
         OSError: if the hub cannot be reached, with what to do.
     """
@@ -108,6 +119,8 @@ def load(
             f"{base.name}: neither an installed package nor the hub gave {base.hub_id} at {revision}; go online once to "
             "fill the hub's cache, or choose a model with a `package:` in models.yaml"
         ) from error
+    if base.layers is not None:
+        _cut(model, base)
     if adapter is not None and weights(adapter).name == WHOLE:
         model = lora.load_whole(model, load_file(weights(adapter)), weight)
     elif adapter is not None:
@@ -123,8 +136,25 @@ def load(
         pooling=base.pooling,
         prompts=base.prompts,
         max_length=min(max_length or base.max_length, base.max_length),
-        revision=f"{base.hub_id}@{base.revision}:{dtype}:{bits}{learnt}",
+        revision=f"{base.identity}@{base.revision}:{dtype}:{bits}{learnt}",
     )
+
+
+def _cut(model: nn.Module, base: ModelSpec) -> None:
+    """Leave a model its first layers; a norm after the last layer, where it has one, now follows the last of these.
+
+    Cut once loaded: transformers, told to build fewer layers, reports every weight of the others as unexpected, and keeps
+    lists such as ``layer_types`` at their old length.
+    """
+    config, whole = model.config, model.config.num_hidden_layers
+    if base.layers > whole:
+        raise ValueError(f"{base.name}: layers is {base.layers}, but {base.hub_id} has {whole}; choose at most {whole}")
+    blocks = next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == whole)
+    del blocks[base.layers :]
+    for key, value in config.to_dict().items():
+        if "layer" in key and isinstance(value, list) and len(value) == whole:
+            setattr(config, key, value[: base.layers])
+    config.num_hidden_layers = base.layers
 
 
 def weights(folder: Path) -> Path:
@@ -138,9 +168,9 @@ def _checked(base: ModelSpec, adapter: Path, bits: int | None) -> str:
     remedy = f"train or copy it again, or, if you trust it as it is, run there: sha256sum {' '.join(SUMMED)} > {SUMS}"
     sums = files.verify(adapter / SUMS, (config.name, weights(adapter).name), remedy)
     trained_on = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if trained_on != base.hub_id:
+    if trained_on != base.identity:
         raise ValueError(
-            f"{adapter.name} was trained on {trained_on}, not on {base.name} ({base.hub_id}); load it on its own base"
+            f"{adapter.name} was trained on {trained_on}, not on {base.name} ({base.identity}); load it on its own base"
         )
     if bits is not None:
         raise ValueError(f"{adapter.name} cannot be merged into a base of {bits} bits; load the base with bits=None")

@@ -107,7 +107,7 @@ def encoder(*, adapter: bool = True, dropout: float = 0.05, base_dropout: float 
 
 def bert(seed: int = 0, pooling: str = "mean", max_length: int = 32) -> encoders.Encoder:
     """Return a two-layer random BERT: ``[CLS]`` and ``[SEP]`` around a text, padded right, mean pooling."""
-    tokenizer = _words(["[PAD]", "[UNK]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]", pad_token="[PAD]", unk_token="[UNK]")
+    tokenizer = words(["[PAD]", "[UNK]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]", pad_token="[PAD]", unk_token="[UNK]")
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=64, initializer_range=0.2, **sizes)
     return _random(BertModel, config, tokenizer, seed, pooling, max_length)
@@ -117,7 +117,7 @@ def qwen3(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
     """Return a two-layer random Qwen3, padded left; the tokenizer appends an end token that is not ``eos_token``."""
     end, chat_end = "<|endoftext|>", "<|im_end|>"
     special = {"pad_token": end, "eos_token": chat_end, "unk_token": "<unk>", "padding_side": "left"}
-    tokenizer = _words(["<unk>", chat_end, end], f"$A {end}", **special)
+    tokenizer = words(["<unk>", chat_end, end], f"$A {end}", **special)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     heads = {"num_key_value_heads": 2, "head_dim": 8}
     config = Qwen3Config(vocab_size=len(tokenizer), initializer_range=0.2, **sizes, **heads)
@@ -126,7 +126,7 @@ def qwen3(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
 
 def causal(folder: Path) -> Path:
     """Write a two-layer random causal model with its tokenizer into a folder and return it: it answers with any words."""
-    tokenizer = _words(["<unk>", "<end>"], "$A", pad_token="<end>", eos_token="<end>", unk_token="<unk>")
+    tokenizer = words(["<unk>", "<end>"], "$A", pad_token="<end>", eos_token="<end>", unk_token="<unk>")
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = Qwen3Config(vocab_size=len(tokenizer), num_key_value_heads=2, head_dim=8, eos_token_id=1, **sizes)
     with torch.random.fork_rng(devices=[]):
@@ -139,7 +139,7 @@ def causal(folder: Path) -> Path:
 def gemma3(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
     """Return a two-layer random Gemma3 text model that looks both ways, as embeddinggemma does; mean pooling."""
     special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
-    tokenizer = _words(list(special.values()), "<bos> $A <eos>", **special)
+    tokenizer = words(list(special.values()), "<bos> $A <eos>", **special)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     heads = {"num_key_value_heads": 2, "head_dim": 8, "use_bidirectional_attention": True}
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -147,7 +147,7 @@ def gemma3(seed: int = 0, max_length: int = 32) -> encoders.Encoder:
     return _random(Gemma3TextModel, config, tokenizer, seed, "mean", max_length)
 
 
-def _words(special: list[str], template: str, **options) -> PreTrainedTokenizerFast:
+def words(special: list[str], template: str, **options) -> PreTrainedTokenizerFast:
     """Return a tokenizer of whole words, its special tokens first and put around a text as the template says."""
     vocabulary = {word: i for i, word in enumerate([*special, *VOCABULARY.split()])}
     inner = Tokenizer(token_models.WordLevel(vocabulary, unk_token=options["unk_token"]))
