@@ -87,6 +87,15 @@ def interval(low: float, high: float, form: str = ".3f") -> str:
     return f"{low:{form}} to {high:{form}}"
 
 
+def with_interval(measured: Mapping[str, float]) -> str:
+    """Return a difference with its 95 % interval, as one cell.
+
+    >>> with_interval({"difference": 0.0344, "low": 0.019, "high": 0.05})
+    '+0.034 (+0.019 to +0.050)'
+    """
+    return f"{measured['difference']:+.3f} ({interval(measured['low'], measured['high'], '+.3f')})"
+
+
 def p_value(p: float) -> str:
     """Return a p-value as tables show it.
 

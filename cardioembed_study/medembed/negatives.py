@@ -67,8 +67,8 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "hard negatives": ORDER[name] + (", chosen" if name == record["params"]["chosen"] else ""),
             "dev MRR": m["tuned"],
-            "less the base": _with_interval(m),
-            "less none": _with_interval(m["less_none"]) if "less_none" in m else "",
+            "less the base": show.with_interval(m),
+            "less none": show.with_interval(m["less_none"]) if "less_none" in m else "",
             "worst and best seed": f"{m['worst_seed']:+.3f}, {m['best_seed']:+.3f}",
             "texts a pair": record["counts"]["texts"][name],
         }
@@ -84,7 +84,3 @@ def texts(negatives: str) -> int:
     """
     mining = settings.mining(negatives)
     return 2 + (mining.num_negatives if mining else int(negatives != "none"))
-
-
-def _with_interval(m: Mapping[str, float]) -> str:
-    return f"{m['difference']:+.3f} ({show.interval(m['low'], m['high'], '+.3f')})"

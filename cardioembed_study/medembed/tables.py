@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cardioembed_study import show
-from cardioembed_study.medembed import asked
 
 TASKS = {
     "definition_cardiology": "definitions, cardiology",
@@ -16,7 +15,12 @@ TASKS = {
     "SciFact_part": "SciFact, part",
     "NFCorpus_part": "NFCorpus, part",
 }
-MEASURES = {asked.MRR: "MRR", asked.NDCG: "nDCG@10"}
+JOINED = {
+    "definitions": "held-out definitions, MRR",
+    "medquad": "MedQuAD questions, MRR",
+    "SciFact_part": "SciFact, part, nDCG@10",
+    "NFCorpus_part": "NFCorpus, part, nDCG@10",
+}
 
 
 def recipe_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -32,5 +36,22 @@ def recipe_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             **show.change(m),
         }
         for name, tasks in record["metrics"].items()
+        for task, m in tasks.items()
+    ]
+
+
+def size_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what tuning gains or loses on each task at each size, a row a size and task, the smallest first."""
+    return [
+        {
+            "layers": record["counts"]["layers"][recipe],
+            "parameters, million": record["counts"]["parameters"][recipe] / 1e6,
+            "task": JOINED[task],
+            "base": m["base"],
+            "tuned": m["tuned"],
+            "difference": show.with_interval(m),
+            "worst and best seed": f"{m['worst_seed']:+.3f}, {m['best_seed']:+.3f}",
+        }
+        for recipe, tasks in record["metrics"]["sizes"].items()
         for task, m in tasks.items()
     ]

@@ -97,7 +97,7 @@ def rows(records: Mapping[str, Mapping]) -> list[dict[str, Any]]:
             "advice": SAID[decide(m, n["documents"])],
             "best without tuning": f"{WAYS[best]}, MRR {known[best]:.3f}",
             "adapter's MRR": f"{m['tuned']['base']['tuned_mrr']:.3f}" if "tuned" in m else "none",
-            "deciding difference": f"{d['difference']:+.3f} ({show.interval(d['low'], d['high'], '+.3f')})",
+            "deciding difference": show.with_interval(d),
             "queries": n["queries"],
             "documents": n["documents"],
         }

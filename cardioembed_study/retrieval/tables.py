@@ -138,7 +138,7 @@ def matrix_rows(arms: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     return [
         {"trained on": ARMS.get(arm, arm)}
         | {
-            TASKS.get(t, t): f"{m['difference']:+.3f} ({show.interval(m['low'], m['high'], '+.3f')})"
+            TASKS.get(t, t): show.with_interval(m)
             for t, m in of.items()
         }
         for arm, of in in_order(arms, ARMS)
@@ -224,7 +224,7 @@ def numbers(
 
 
 def _by_document(m: Mapping[str, float] | None) -> str:
-    return f"{m['difference']:+.3f} ({show.interval(m['low'], m['high'], '+.3f')})" if m else "none"
+    return show.with_interval(m) if m else "none"
 
 
 def _cosine(m: Mapping[str, float]) -> str:

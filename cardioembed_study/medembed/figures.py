@@ -1,0 +1,89 @@
+"""How do the records of the MedEmbed study become figures? Each with the numbers drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from cardioembed_study import show
+from cardioembed_study.medembed import negatives, tables
+
+NOT_RUN = "the MedEmbed study was not run"
+
+
+def of_negatives(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
+    """Return each choice of hard negatives less the base on dev, a row a choice.
+
+    Args:
+        record: ``medembed.negatives``; ``None`` where the study was not run.
+    """
+    if record is None:
+        return show.nothing(NOT_RUN)
+    rows = [
+        {"group": "", "row": f"{negatives.ORDER[name]}: {record['counts']['texts'][name]} texts a pair"}
+        | {"mark": "mean of the seeds"}
+        | _ends(m)
+        for name, m in record["metrics"].items()
+    ]
+    n = record["counts"]["dev"]
+    drawn = pl.DataFrame(rows)
+    words = f"gain over the base, MRR, on dev: {n['queries']} definitions of {n['documents']} documents\nbars: 95 % interval"
+    return show.forest(drawn, words), drawn
+
+
+def of_recipes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
+    """Return what each recipe gains or loses on each held-out task.
+
+    Args:
+        record: ``medembed.recipes``; ``None`` where the study was not run.
+    """
+    if record is None:
+        return show.nothing(NOT_RUN)
+    tasks = list(next(iter(record["metrics"].values())))
+    rows = [
+        {"group": "", "row": f"{tables.TASKS.get(task, task)}, n = {record['counts'][task]['queries']}", "mark": name}
+        | _ends(record["metrics"][name][task])
+        for task in tasks
+        for name in record["metrics"]
+    ]
+    drawn = pl.DataFrame(rows)
+    return show.forest(drawn, "difference from the base, in the task's own score (0 to 1)\nbars: 95 % interval"), drawn
+
+
+def of_sizes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
+    """Return what tuning gains or loses by size, a panel a task.
+
+    Args:
+        record: ``medembed.sizes``; ``None`` where the study was not run.
+    """
+    if record is None:
+        return show.nothing(NOT_RUN)
+    rows = [
+        {"task": tables.JOINED[task], "layers": record["counts"]["layers"][recipe], **_ends(m)}
+        | {"base": m["base"], "tuned": m["tuned"]}
+        for recipe, of in record["metrics"]["sizes"].items()
+        for task, m in of.items()
+    ]
+    drawn = pl.DataFrame(rows)
+    tasks = drawn["task"].unique(maintain_order=True).to_list()
+    with show.canvas(len(tasks), 2, figsize=(6.4, 1.9 * len(tasks) + 0.4), sharex=True) as (fig, axes):
+        for (left, right), task in zip(axes, tasks, strict=True):
+            part = drawn.filter(task=task)
+            for i, name in enumerate(("base", "tuned")):
+                left.plot(part["layers"], part[name], label=name, **show.mark(i))
+            right.axhline(0, color="black", lw=0.8)
+            right.errorbar(part["layers"], part["value"], show.error(part, "value"), capsize=2, **show.mark(2))
+            left.set_title(task, loc="left", fontsize=9)
+            left.set_ylabel("score")
+            right.set_ylabel("tuned less base")
+        axes[0][0].legend(frameon=False, fontsize=8)
+        for ax in axes[-1]:
+            ax.set(xlabel="layers of the base", xticks=sorted(set(drawn["layers"])))
+    return fig, drawn
+
+
+def _ends(m: Mapping[str, float]) -> dict[str, float]:
+    return {"value": m["difference"], "low": m["low"], "high": m["high"]}
