@@ -5,7 +5,8 @@ Shapes: B pairs (of this rank), N pairs of all ranks, K negatives a pair, D widt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed.nn.functional as collectives
@@ -92,6 +93,57 @@ def triplet(anchors: Tensor, positives: Tensor, negatives: Tensor | None, *, mar
     a, p, n = (functional.normalize(x.float(), dim=-1) for x in (anchors, positives, negatives))
     wrong = torch.einsum("bd,bkd->bk", a, n.unsqueeze(1) if n.dim() == 2 else n)
     return functional.relu(margin + wrong - (a * p).sum(dim=1, keepdim=True)).mean()
+
+
+def widths(width: int) -> list[int]:
+    """Return what ``matryoshka`` cuts vectors to: the whole, then powers of two down to 32, every other where above four.
+
+    >>> widths(384), widths(4096), widths(24)
+    ([384, 256, 128, 64, 32], [4096, 2048, 512, 128, 32], [24])
+    """
+    smaller = [2**n for n in range(5, width.bit_length()) if 2**n < width]
+    return [width, *reversed(smaller[:: max(1, math.ceil(len(smaller) / 4))])]
+
+
+def matryoshka(
+    loss: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    anchors: Tensor,
+    positives: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    cuts: Sequence[int] | None = None,
+) -> Tensor:
+    """Return the mean of a loss over vectors cut to their first numbers (Kusupati et al. 2022, arXiv 2205.13147, eq. 1).
+
+    MatryoshkaLoss of sentence-transformers, and the paper with all weights 1, is the sum; the mean keeps the learning rate of
+    the loss alone.
+
+    Args:
+        loss: of anchors, positives and negatives, and of their directions only (``info_nce``, its options bound).
+        anchors: (B, D) vectors.
+        positives: (B, D), row i belongs to anchor i.
+        negatives: (B, K, D) or (B, D).
+        cuts: how many numbers are kept, each within 1..D; ``None``: ``widths(D)``.
+
+    Returns:
+        () float32.
+
+    Raises:
+        ValueError: if a cut is outside 1..D or stands twice, or there is none, or the vectors differ in width.
+
+    >>> round(matryoshka(info_nce, torch.ones(8, 2), torch.ones(8, 2), cuts=[2, 1]).item(), 4)  # log 8 at both widths
+    2.0794
+    """
+    vectors = [x for x in (anchors, positives, negatives) if x is not None]
+    whole, *others = sorted({x.size(-1) for x in vectors})
+    if others:
+        raise ValueError(f"vectors are {whole} and {others[0]} numbers wide; wanted one width")
+    cuts = widths(whole) if cuts is None else cuts
+    if not cuts or len(set(cuts)) < len(cuts) or not all(1 <= cut <= whole for cut in cuts):
+        raise ValueError(
+            f"cuts are {list(cuts)}; wanted one or more, each once and within 1..{whole}, the vectors' width"
+        )
+    return torch.stack([loss(*(x[..., :cut] for x in vectors)) for cut in cuts]).mean()
 
 
 def distillation(students: Tensor, teachers: Tensor) -> Tensor:

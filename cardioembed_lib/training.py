@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse a loss that is none."""
-        if self.loss not in (known := ("infonce", "triplet", *LABELLED)):
+        if self.loss not in (known := ("infonce", "matryoshka", "triplet", *LABELLED)):
             raise ValueError(f"no loss {self.loss!r}; {files.near_miss(self.loss, known)}")
 
     @classmethod
@@ -257,16 +258,17 @@ def _pair_loss(
     if plan.loss in LABELLED:
         labels = torch.from_numpy(pairs.labels[np.asarray(rows)])
         return LABELLED[plan.loss][0](anchors, positives, labels, temperature=plan.temperature)
-    return losses.info_nce(
-        anchors,
-        positives,
-        negatives,
+    loss = partial(
+        losses.info_nce,
         temperature=plan.temperature,
         shared_negatives=plan.shared_negatives,
         symmetric=plan.symmetric,
         groups=[pairs.groups[r] for r in rows] if plan.mask_groups else None,
         gather=gather,
     )
+    if plan.loss == "matryoshka":
+        return losses.matryoshka(loss, anchors, positives, negatives)
+    return loss(anchors, positives, negatives)
 
 
 def train_mode(model: nn.Module) -> None:

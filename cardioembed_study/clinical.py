@@ -362,7 +362,7 @@ class Codes(Macro):
 Silhouette = _closed("Silhouette", Interval, silhouette=Change)
 Labels = _closed("Labels", Silhouette, n=Counted, classes=Annotated[int, AfterValidator(_told)])
 MEASURES = [f"{form}_at_10_{group}" for form in ("corrected", "other_patients") for group in ("seen", "unseen")]
-LossName = Literal["infonce", "triplet", "soft_chapter", "himulcon"]
+LossName = Literal["infonce", "matryoshka", "triplet", "soft_chapter", "himulcon"]
 Losses = dict[LossName, _closed("Measures", **_all([*MEASURES, "auroc_unseen"], Difference, optional=True))]
 PATIENTS = _closed("Patients", **_all(("queries", "candidates", "patients"), Counted))
 TABLES = (

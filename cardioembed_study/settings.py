@@ -248,7 +248,7 @@ class Train(Parameters):
     warmup_fraction: Fraction
     weight_decay: Annotated[float, Field(ge=0, le=10)]
     clip_norm: Annotated[float, Field(ge=1e-6, le=1e6)]
-    loss: Literal["infonce", "triplet", "soft_chapter", "himulcon"]
+    loss: Literal["infonce", "matryoshka", "triplet", "soft_chapter", "himulcon"]
     temperature: Annotated[float, Field(ge=0.001, le=10)]
     margin: Annotated[float, Field(ge=0.001, le=2)]
     symmetric: bool

@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer import losses as peer
 
-from cardioembed_lib.losses import distillation, info_nce, triplet
+from cardioembed_lib.losses import distillation, info_nce, matryoshka, triplet, widths
 
 B, K, D = 6, 2, 8
 GROUPS = [0, 1, 0, 2, 2, 2]
@@ -174,22 +175,24 @@ def test_bad_input_is_named(arguments, options, message):
 
 RANKS = """
 import os, sys, torch
+from functools import partial
 from safetensors.torch import load_file, save_file
 from torch import distributed
-from cardioembed_lib.losses import info_nce
+from cardioembed_lib.losses import info_nce, matryoshka
 
 folder = sys.argv[1]
 rank = int(os.fork() == 0)  # the second process begins here
 torch.set_num_threads(1)
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 whole, out = load_file(f"{folder}/batch.safetensors"), {}
-for case in range(8):
+for case in range(16):
     mine = {n: whole[n].chunk(2)[rank].clone().requires_grad_() for n in ("anchors", "positives", "negatives")}
-    loss = info_nce(
-        *(mine[n] for n in ("anchors", "positives", "negatives")),
-        shared_negatives=bool(case & 1), symmetric=bool(case & 2),
+    of_pairs = partial(
+        info_nce, shared_negatives=bool(case & 1), symmetric=bool(case & 2),
         groups=whole["groups"].chunk(2)[rank].tolist() if case & 4 else None, gather=True,
     )
+    columns = [mine[n] for n in ("anchors", "positives", "negatives")]
+    loss = matryoshka(of_pairs, *columns, cuts=[8, 3]) if case & 8 else of_pairs(*columns)
     loss.backward()
     out[f"{case}/loss"] = loss.detach()
     out |= {f"{case}/{n}": x.grad for n, x in mine.items()}
@@ -208,17 +211,91 @@ def test_two_processes_that_gather_are_one_process_with_the_whole_batch(tmp_path
     save_file(kept | {"groups": torch.tensor(GROUPS)}, tmp_path / "batch.safetensors")
     subprocess.run([sys.executable, "-c", RANKS, str(tmp_path)], check=True, timeout=1800)
     parts = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
-    for case in range(8):
+    for case in range(16):
         for tensor in tensors.values():
             tensor.grad = None
-        groups = GROUPS if case & 4 else None
-        loss = info_nce(*tensors.values(), shared_negatives=bool(case & 1), symmetric=bool(case & 2), groups=groups)
+        options = {"shared_negatives": bool(case & 1), "symmetric": bool(case & 2)}
+        of_pairs = partial(info_nce, **options, groups=GROUPS if case & 4 else None)
+        loss = matryoshka(of_pairs, *tensors.values(), cuts=[D, 3]) if case & 8 else of_pairs(*tensors.values())
         loss.backward()
         mean = (parts[0][f"{case}/loss"] + parts[1][f"{case}/loss"]) / 2
         torch.testing.assert_close(mean, loss.detach(), rtol=0, atol=1e-6)
         for name, tensor in tensors.items():
             shared = torch.cat([part[f"{case}/{name}"] for part in parts]) / 2
             torch.testing.assert_close(shared, tensor.grad, rtol=0, atol=1e-6, msg=lambda m, c=case: f"case {c}: {m}")
+
+
+# ---- nested widths
+
+
+class Columns(torch.nn.Module):
+    """In the place of a model: it returns the vectors that it is given."""
+
+    def forward(self, features):
+        return dict(features)
+
+    def get_embedding_dimension(self):
+        return D
+
+
+@pytest.mark.parametrize("k", [0, K])
+@pytest.mark.parametrize("cuts", [[D], [D, 4, 2], [3, 2]])
+def test_matryoshka_is_the_peers_sum_divided_by_the_number_of_widths(cuts, k):
+    """Values and gradients of sentence-transformers' MatryoshkaLoss, which adds the widths with weights of 1."""
+    model, ours_in, theirs_in = Columns(), torch_batch(k), torch_batch(k)
+    theirs = peer.MatryoshkaLoss(model, peer.MultipleNegativesRankingLoss(model, scale=20.0), cuts)
+    columns = [*theirs_in[:2], *(theirs_in[2].unbind(dim=1) if k else [])]
+    reference = theirs([{"sentence_embedding": x} for x in columns], None) / len(cuts)
+    ours = matryoshka(partial(info_nce, temperature=0.05, shared_negatives=True), *ours_in, cuts=cuts)
+    assert ours.item() == pytest.approx(reference.item(), rel=1e-6)
+    ours.backward()
+    reference.backward()
+    for mine, other in zip(ours_in[: 2 + bool(k)], theirs_in, strict=False):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=NAMES)
+def test_matryoshka_is_the_formula_written_out_on_the_first_numbers(options):
+    rest = {name: options[name] for name in ("shared_negatives", "symmetric", "groups")}
+    wanted = np.mean([plain(*(x[..., :cut] for x in batch(options["k"])), 0.1, **rest) for cut in (5, 2)])
+    found = matryoshka(partial(info_nce, temperature=0.1, **rest), *torch_batch(options["k"]), cuts=[5, 2])
+    assert found.item() == pytest.approx(wanted, rel=2e-6)
+
+
+def test_matryoshka_of_the_whole_width_is_the_loss_itself():
+    tensors = torch_batch(K)
+    assert torch.equal(matryoshka(info_nce, *tensors, cuts=[D]), info_nce(*tensors))
+    assert torch.equal(matryoshka(info_nce, *tensors), info_nce(*tensors))  # D = 8 has no narrower width
+
+
+@pytest.mark.parametrize(
+    ("width", "wanted"),
+    [
+        (384, [384, 256, 128, 64, 32]),
+        (4096, [4096, 2048, 512, 128, 32]),
+        (768, [768, 512, 128, 32]),
+        (256, [256, 128, 64, 32]),
+        (33, [33, 32]),
+        (32, [32]),
+        (1, [1]),
+    ],
+)
+def test_widths_are_the_whole_and_powers_of_two_down_to_32(width, wanted):
+    assert widths(width) == wanted
+
+
+def test_widths_of_any_model_are_five_at_most_and_end_at_32():
+    for width in range(33, 20_000, 7):
+        assert len(found := widths(width)) <= 5 and found[0] == width and found[-1] == 32
+        assert found == sorted(set(found), reverse=True)
+
+
+@pytest.mark.parametrize("cuts", [[], [8, 0], [9], [-1], [4, 4]])
+def test_matryoshka_refuses_widths_that_are_none(cuts):
+    with pytest.raises(ValueError, match=r"cuts are \[.*\]; wanted one or more, each once and within 1..8"):
+        matryoshka(info_nce, *torch_batch(0), cuts=cuts)
+    with pytest.raises(ValueError, match=r"vectors are 4 and 5 numbers wide; wanted one width"):
+        matryoshka(info_nce, torch.ones(2, 4), torch.ones(2, 5))  # which a cut would hide
 
 
 # ---- the triplet loss and the pull towards the base

@@ -125,6 +125,18 @@ def test_the_plan_chooses_the_loss():
     torch.testing.assert_close(training.batch_loss(found, pairs, range(8), plan), wanted)
 
 
+@pytest.mark.parametrize("mask_groups", [False, True])
+def test_matryoshka_passes_negatives_and_masks_of_groups_on(mask_groups, monkeypatch):
+    monkeypatch.setattr(lib_losses, "widths", lambda width: [width, 9, 4])  # the tiny model is 32 numbers wide
+    found, pairs = stir(tiny.encoder(dropout=0.0)), replace(tiny.pairs(16, negatives=2), groups=[0, 0, 1, 2] * 4)
+    plan = replace(tiny.PLAN, loss="matryoshka", mask_groups=mask_groups, temperature=0.3)
+    vectors = [encoder.forward(found, part) for part in (pairs.anchors[:8], pairs.positives[:8])]
+    vectors.append(encoder.forward(found, [n for row in pairs.negatives[:8] for n in row]).view(8, 2, -1))
+    options = {"temperature": 0.3, "groups": pairs.groups[:8] if mask_groups else None}
+    each = [lib_losses.info_nce(*(x[..., :cut] for x in vectors), **options) for cut in (32, 9, 4)]
+    torch.testing.assert_close(training.batch_loss(found, pairs, range(8), plan), sum(each) / len(each))
+
+
 def kept(n: int = 20) -> training.Kept:
     """Return toy texts with the vectors of the untouched tiny model."""
     ids = [[10 + i, 50 + i, 120] for i in range(n)]
