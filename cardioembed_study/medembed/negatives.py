@@ -19,7 +19,7 @@ ORDER = {  # recipes, the simplest first
     "bm25": "nearest by BM25, margin 5 %",
     "dense": "nearest by the base, margin 5 %",
     "window": "nearest by the base, from rank 11 on",
-    "several": "four, by the base, from rank 11 on",
+    "several": "two, by the base, from rank 11 on",
 }
 
 
