@@ -258,7 +258,7 @@ rule report:
         rules.mteb.output,
         rules.mimic.output,
         [place(path) for path in sorted((paths.MANIFESTS / "claims").glob("*.yaml"))],
-        [place(path) for path in sorted((paths.BOOK / "results" / "domain").glob("domain.*.json"))],
+        [place(path) for name in ("domain", "medembed") for path in sorted((paths.BOOK / "results" / name).glob("*.json"))],
     output:
         notebook=f"{A}/executed/06_report.ipynb",
     params:

@@ -30,12 +30,13 @@ QUOTED = {  # what the sentences tell of: measurement, recipe, task
 }
 
 
-def experiment(folder: Path) -> dict[str, Mapping]:
-    """Return the committed records of the experiment on specialty and format, by their second name; none before it was run.
+def experiment(profile: str) -> dict[str, Mapping]:
+    """Return the committed records of a profile that ends early, such as ``domain``, by their second name; none before it was run.
 
     Its corpus is there as ``corpus``.
     """
-    found = {file.name.split(".")[1]: records.read(file) for file in sorted(folder.glob("domain.*.json"))}
+    folder = paths.BOOK / "results" / profile
+    found = {file.name.split(".")[1]: records.read(file) for file in sorted(folder.glob(f"{profile}.*.json"))}
     return found | ({"corpus": records.read(folder / "corpus.all.json")} if found else {})
 
 
