@@ -102,7 +102,7 @@ def load(
         raise ValueError(
             f"{base.name} runs only with code from the hub, which this project never executes (trust_remote_code)"
         )
-    learnt = "" if adapter is None else f"+{_checked(base, adapter, bits)}*{weight}"
+    learnt = "" if adapter is None else f"+{checked(base, adapter, bits)}*{weight}"
     where, revision = _source(base)
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
@@ -162,7 +162,7 @@ def weights(folder: Path) -> Path:
     return folder / (WHOLE if (folder / WHOLE).exists() else ADAPTER)
 
 
-def _checked(base: ModelSpec, adapter: Path, bits: int | None) -> str:
+def checked(base: ModelSpec, adapter: Path, bits: int | None) -> str:
     """Return the hashes of a trained folder's weights and configuration, for the key under which vectors are kept."""
     config = adapter / ("config.json" if weights(adapter).name == WHOLE else "adapter_config.json")
     remedy = f"train or copy it again, or, if you trust it as it is, run there: sha256sum {' '.join(SUMMED)} > {SUMS}"
