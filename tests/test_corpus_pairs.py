@@ -111,6 +111,11 @@ def test_without_a_glossary_what_a_sentence_says_of_a_term_goes_with_another_sen
     ]
 
 
+def test_a_glossary_of_which_no_entry_finds_its_sentence_is_as_good_as_none():
+    stray = ("pump:99", "Pump > Key Terms", "glossary", ["murmur"], "a sound that blood makes where it whirls")
+    assert pairs.make(passages([*BARE, stray]), "definition").equals(pairs.make(passages(BARE), "definition"))
+
+
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_what_stands_in_for_definitions_is_never_asked(split):
     assert pairs.make(passages(BARE, split=split), "definition").is_empty()
