@@ -8,6 +8,7 @@ import pytest
 
 from cardioembed_study.corpus import pairs
 from cardioembed_study.corpus import passages as corpus_passages
+from cardioembed_study.retrieval import pools
 from cardioembed_study.training import mixture
 
 BOOK = [
@@ -238,6 +239,15 @@ def test_general_texts_are_runs_of_one_document_titles_and_questions_of_training
     assert len(texts) == len(mixture.general(passages(), each=100, seed=1))  # nothing of the test documents
     few = mixture.general(frame, each=2, seed=1)
     assert len(few) == 2 + 2 + 0 + 2 + 2 and few == mixture.general(frame, each=2, seed=1)
+
+
+def test_no_pair_at_all_is_said_with_what_to_write_instead():
+    none = frame(pair("a", "P", "x")).clear()
+    for failed in (lambda: mixture.mix([none, none]), lambda: pools.from_pairs("dev", none, none)):
+        with pytest.raises(
+            ValueError, match=r"0 pairs to .*, wanted at least 1; .* name another kind first in 'pairs' of"
+        ):
+            failed()
 
 
 def test_groups_hold_across_kinds_by_chains():
