@@ -21,6 +21,10 @@ from cardioembed_study import mappings, paths
 CELLS = 1000  # of a profile's grids
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"  # of folders and files too: no "..", no "." at the end
 NAMED = "letters, digits, '_', '-' and single '.' between them, at most 100 characters"
+OTHER_PAIRS = (
+    "01_corpus counts the pairs of each kind and split. A book without a glossary has no definition to ask: name another kind "
+    "first in 'pairs' of 02_train, such as heading"
+)
 SPLITS = "shares of train, dev and test, each above 0 and together 1"
 
 

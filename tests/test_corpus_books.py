@@ -153,7 +153,7 @@ def test_what_is_no_prose_is_left_out_and_a_framed_box_is_not():
     [(ending, text)] = books.chapters(html.encode(), "html", "a.html", divide=False)
     assert ending == "" and text.split("\n\n")[:6] == [
         *("# A", "(a) Cut across.", "A box about the heart.", "A quotation.", "Figure 1.2 Seen from above."),
-        r"H<sub>2</sub>O and a\*b_c\*d \[1\] & \<tag\>",
+        "H<sub>2</sub>O\\\n" r"and a\*b_c\*d \[1\] & \<tag\>",
     ]
 
 
@@ -300,3 +300,11 @@ def test_a_book_of_openstax_survives_the_way_through_another_format(tmp_path, fo
         wanted = found(before, kind)
         assert len(wanted) > 100 and len(wanted & found(after, kind)) >= floor * len(wanted)
     assert sum(cleaning.residue(text) is not None for text in after["text"]) <= 0.002 * after.height
+
+
+def test_the_authors_command_for_terms_and_references_without_a_number_are_read_in_latex():
+    text = rb"\section{Valves}The \keyterm{cusp} is a leaf of it, as Figure \ref{cusp} shows. But Section \ref{a} is not there."
+    [(_, blocks)] = readers.documents(text, "latex", "valves.tex")
+    assert [(block.text, block.terms) for block in blocks] == [
+        ("The cusp is a leaf of it, as the figure shows. But \ufffc is not there.", ("cusp",))
+    ]

@@ -186,6 +186,9 @@ def test_cleaning_twice_changes_nothing_more(dirty, wanted):
         "Nwosu A. Sounds of the heart. J Made Up. 2011;4(2):11–19.",
         "Ordered: ____ mg of the drug by mouth",
         "listening over the apex,",
+        "Nwosu A, Valves in rings, Made-up Letters 9 (1953), no. 3, 149–196.",
+        "2 Department of Valves, University of Nowhere, Nowhere",
+        "Ada Nwosu, Department of Valves, ada.nwosu@heart.example",
         "The pathway is set out in \ufffc and explained there.",
     ],
 )

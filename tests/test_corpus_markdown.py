@@ -175,6 +175,8 @@ The left ventricle ejects blood into the aorta, and the pres\u00ac
 sure in it rises to that of the aorta before the valve opens, which takes a well\u2010
 known time of about 50 ms in
 
+##### Page 14
+
 14 HEART SOUNDS
 
 adults at rest.
@@ -272,17 +274,60 @@ def test_ocr():
     ]
 
 
+def test_bookdown():
+    text = "The cusp \\index{cusp!\\texttt{a.b}} is thin, as Figure \\@ref(fig:cusp) shows (see Section \\@ref(thin))."
+    text += "\n\n(ref:cusp) A cusp."
+    found = markdown.read(text + "\n\nIt \\emph{never} tears.\n\n\\newpage", "cusp.md")
+    assert [(b.kind, b.text) for b in found if b.text] == [
+        ("paragraph", "The cusp is thin, as the figure shows."),
+        ("caption", "A cusp."),
+        ("paragraph", "It never tears."),
+    ]
+
+
+def test_a_line_that_the_author_ended_is_a_line_and_one_that_the_page_ended_is_none():
+    for end in ("\\\n", " \\\n", "  \n", "<br>", "<br />\n"):
+        found = markdown.read(f"- **Preload**{end}Stretch is called Preload.{end}It rises.\n\nNext.", "book.md")
+        said_ = [(b.text, b.terms) for b in found[:3]]
+        assert said_ == [("Preload", ("Preload",)), ("Stretch is called Preload.", ("Preload",)), ("It rises.", ())]
+        assert said(f"The valve of{end}Thebesius is{end}small.") == ["The valve of Thebesius is small."]
+
+
+def test_a_picture_and_its_caption_between_two_columns_follow_the_sentence_that_they_divide():
+    text = (
+        "The pressure in the left ventricle rises quickly and then\n\n![](a.png)\n\n{}\n\n{} in\ndiastole.\n\nIt ends."
+    )
+    whole = "The pressure in the left ventricle rises quickly and then falls in diastole."
+    for caption in ("Figure 1. A pressure.", '<span id="a"></span>**Fig. 1** A\npressure.'):
+        assert said(text.format(caption, "falls")) == [whole, "A pressure.", "It ends."]
+    assert said(text.format("Figure 1. A pressure.", "It falls"))[1] == "A pressure."
+
+
+@pytest.mark.parametrize(("formula", "text"), [("$k = 1 $is", "k = 1 is"), ("$x$ where a = 2 and $y$", "x where a = 2 and y"),
+    ("$ x^2 $ is", "x2 is"), ("$ t $ of $ f(t) - 1 $", "t of f(t) - 1"), ("$4 or = $5", "$4 or = $5")])  # fmt: skip
+def test_spaces_of_ocr_within_a_formula_go_and_prices_stay(formula, text):
+    assert said(f"Here {formula}.") == [f"Here {text}."]
+
+
 @pytest.mark.parametrize(
     "entry",
     ["- **Cusp**: leaf of a valve", "**Cusp** leaf of a valve", "* Cusp: leaf of a valve", "Cusp\n: leaf of a valve",
      "<dl><dt>Cusp</dt><dd>leaf of a valve</dd></dl>", "Cusp — leaf of a valve"],
 )  # fmt: skip
 def test_a_glossary_is_read_in_every_form(entry):
-    assert meanings(f"# Valves\n\n## Key Terms\n\n{entry}\n") == {"Cusp": "leaf of a valve"}
+    for title in ("Key Terms", "3.14 Glossary"):
+        assert meanings(f"# Valves\n\n## {title}\n\n{entry}\n") == {"Cusp": "leaf of a valve"}
 
 
 @pytest.mark.parametrize(
-    "title", ["Learning Objectives", "Link to Learning", "Review Questions", "1.4 Multiple-Choice Questions"]
+    "title",
+    [
+        "Learning Objectives",
+        "Link to Learning",
+        "Review Questions",
+        "1.4 Multiple-Choice Questions",
+        "Funding Information",
+    ],
 )
 def test_parts_that_set_tasks_end_at_the_next_heading(title):
     assert said(f"# A\n\nOne.\n\n## {title}\n\nName it.\n\n- a\n\n## B\n\nTwo.") == ["One.", "Two."]
@@ -327,7 +372,8 @@ def test_a_head_that_stands_once_within_a_sentence_goes_and_a_title_stays():
 @pytest.mark.parametrize(
     "piece",
     ["[^a]", "<math>", "\\(", "\\[\n", "```a\n\n", "```{note}\n", "::: a\n", "<div>", "<table\n", "$$\nx\n", "{", "**a** ",
-     "[a]{.term} ", "# a\n\n", "- **a**: b\n", "a\n\n12\n\nb\n\n", "a    b    c\n"],
+     "[a]{.term} ", "# a\n\n", "- **a**: b\n", "a\n\n12\n\nb\n\n", "a    b    c\n", "a\\\n", "$a = 1 $b ",
+     "\\index{a}", "a word and another word\n\n![](a)\n\nand "],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*is not closed")
 def test_marks_of_every_dialect_take_time_in_proportion(piece, no_hang):

@@ -8,6 +8,7 @@ import pytest
 
 from cardioembed_study.corpus import pairs
 from cardioembed_study.corpus import passages as corpus_passages
+from cardioembed_study.retrieval import pools
 from cardioembed_study.training import mixture
 
 BOOK = [
@@ -109,6 +110,11 @@ def test_without_a_glossary_what_a_sentence_says_of_a_term_goes_with_another_sen
         ("a door of two leaves on the left.", "book:pump:00004", "introduced:mitral valve"),
         ("the stretch of the wall before it contracts.", "book:pump:00007", "introduced:preload"),  # bold before plain
     ]
+
+
+def test_a_glossary_of_which_no_entry_finds_its_sentence_is_as_good_as_none():
+    stray = ("pump:99", "Pump > Key Terms", "glossary", ["murmur"], "a sound that blood makes where it whirls")
+    assert pairs.make(passages([*BARE, stray]), "definition").equals(pairs.make(passages(BARE), "definition"))
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -233,6 +239,15 @@ def test_general_texts_are_runs_of_one_document_titles_and_questions_of_training
     assert len(texts) == len(mixture.general(passages(), each=100, seed=1))  # nothing of the test documents
     few = mixture.general(frame, each=2, seed=1)
     assert len(few) == 2 + 2 + 0 + 2 + 2 and few == mixture.general(frame, each=2, seed=1)
+
+
+def test_no_pair_at_all_is_said_with_what_to_write_instead():
+    none = frame(pair("a", "P", "x")).clear()
+    for failed in (lambda: mixture.mix([none, none]), lambda: pools.from_pairs("dev", none, none)):
+        with pytest.raises(
+            ValueError, match=r"0 pairs to .*, wanted at least 1; .* name another kind first in 'pairs' of"
+        ):
+            failed()
 
 
 def test_groups_hold_across_kinds_by_chains():

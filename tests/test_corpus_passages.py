@@ -157,7 +157,7 @@ def test_a_book_is_read_with_its_glossary_at_the_back_and_what_is_left_out_is_co
         ("book.html#01-chapter-1", "other", "Chapter 1 > Glossary > P–Q"),
         ("book.html#02-chapter-2", "cardiology", "Chapter 2 > Glossary > P–Q"),
     ]
-    assert counts["glossary"] == 3 and counts["left_out"] == 1
+    assert counts["glossary"] == 3 and counts["left_out"] == 1 and counts["documents"] == frame["document"].n_unique()
 
 
 def test_a_missing_document_is_named_with_the_next_step(tmp_path, monkeypatch):

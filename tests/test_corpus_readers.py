@@ -69,6 +69,19 @@ def test_free_response_gives_pairs_and_multiple_choice_none():
     assert [(b.kind, b.text) for b in blocks] == [("question", "Why?"), ("answer", "Pressure.")]
 
 
+def test_a_cnxml_glossary_without_definitions_is_a_glossary_too():
+    items = (
+        "<item><emphasis>cusp</emphasis> leaf of a <term>valve</term></item><item><term>ring</term>: its base</item>"
+    )
+    entries = f"<section><title>A</title><list>{items}<item>See <term>cusp</term> again</item></list></section>"
+    found = cnxml(f"<section><title>Glossary</title>{entries}</section>")
+    assert [(b.kind, b.text, b.terms) for b in found] == [
+        ("glossary", "leaf of a valve", ("cusp",)),
+        ("glossary", "its base", ("ring",)),
+        ("item", "See cusp again", ("cusp",)),
+    ]
+
+
 def test_glossary_entries_keep_term_and_meaning_apart():
     entry = "<definition><term>cusp</term><meaning>leaf of\n a valve</meaning></definition>"
     (block,) = cnxml("", f"<glossary>{entry}</glossary>")

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 PROSE = ("paragraph", "item", "caption")  # kinds whose text is split into sentences
 NOT_PROSE = re.compile(  # titles of parts that are about the book, not about the subject
     r"[\d. ]*(?:references|bibliography|(?:further|suggested|recommended) readings?|(?:table of )?contents|index|preface"
-    r"|foreword|acknowledge?ments|about the (?:authors?|book)|reviewers|list of (?:figures|tables|abbreviations)"
+    r"|foreword|acknowledge?ments?|about the (?:authors?|book)|reviewers|list of (?:figures|tables|abbreviations)"
+    r"|funding(?: information| statement)?|(?:conflicts? of|competing|declaration of) interests?|author contributions?"
+    r"|data availability(?: statement)?|ethics statement|ccs concepts|key ?words"
     r"|art attribution|cover|title page|copyright(?: page)?|dedication|colophon)\W*$",
     re.I,
 )
@@ -18,6 +20,19 @@ FOR_LEARNERS = re.compile(  # titles of parts that set tasks
     re.I,
 )
 REFERENCE = "\ufffc"  # stands for a link without words until the sentence around it is known
+
+
+GLOSSARY = re.compile(r"[\d. ]*(?:glossary|key terms)", re.I)
+
+
+def in_glossary(section: tuple[str, ...]) -> bool:
+    """Whether the titles above a text are those of a glossary; its entries may stand below "A" or "X–Z".
+
+    >>> in_glossary(("Valves", "2.7 Glossary", "A")), in_glossary(("Glossary", "How to read it"))
+    (True, False)
+    """
+    above = [title for title in section if len(title) > 3] or section
+    return bool(GLOSSARY.match(above[-1]))
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,15 @@ PART = re.compile(
     r"(?:part|unit|volume|book)\s+(?:\d+|[ivxl]+|[a-z]|one|two|three|four|five|six|seven|eight|nine|ten)\b", re.I
 )
 OF_A_CHAPTER = re.compile(
-    r"(?:glossary|key terms|(?:review )?questions|exercises|summary)\b", re.I
+    r"[\d. ]*(?:glossary|key terms|(?:review )?questions|exercises|summary)\b", re.I
 )  # must not leave it
 _ENGLISH_WORDS = "the of and to that with are by or from which be as for this at not have has can may"
 ENGLISH = frozenset(_ENGLISH_WORDS.split())  # none is frequent in German, French, Spanish, Italian, Portuguese or Dutch
 FEWEST_WORDS = 10  # the title of a scanned book is shorter
 MIN_ENGLISH, MIN_WORDS = 0.1, 50  # ours: English textbooks have 0.2 to 0.3 of them, those in other languages below 0.04
+_TEX_TERM = re.compile(
+    rb"\\(?:key|new)?(?:term|word|concept|defn?)\*?\{([^{}]{1,200})\}"
+)  # an author's command for terms
 _BREAK = "\ue000"  # a private character, between chapters while they are written in one go
 
 Node = dict[str, Any]
@@ -60,6 +63,7 @@ def chapters(data: bytes, format: str, name: str, divide: bool) -> list[tuple[st
     Raises:
         ValueError: no pandoc; a file that is broken, locked, too large, without text or not in English.
     """
+    data = _TEX_TERM.sub(rb"\\textbf{\1}", data) if format == "latex" else data
     tree = json.loads(_pandoc(_opened(data, format, name), FORMATS[format], "json", name))
     blocks = _blocks(tree["blocks"])
     parts = _divided(blocks, _level(blocks)) if divide else [("", blocks)]
@@ -198,7 +202,8 @@ def _block(kind: str, held: Any) -> Iterator[Node]:
     if kind in ("Para", "Plain"):
         yield from _paragraph(kind, _inlines(held))
     elif kind == "Header":
-        yield {"t": "Header", "c": [held[0], ["", [], []], _inlines(held[2])]}
+        title = [{"t": "Space"} if node["t"] == "LineBreak" else node for node in _inlines(held[2])]
+        yield {"t": "Header", "c": [held[0], ["", [], []], title]}
     elif kind == "LineBlock":
         yield from _paragraph("Para", _spaced([_inlines(line) for line in held]))
     elif kind in ("BulletList", "OrderedList"):
@@ -214,7 +219,7 @@ def _block(kind: str, held: Any) -> Iterator[Node]:
 
 
 def _paragraph(kind: str, inlines: list[Node]) -> Iterator[Node]:
-    if any(node["t"] != "Space" for node in inlines):
+    if any("c" in node for node in inlines):
         yield {"t": kind, "c": inlines}
 
 
@@ -238,7 +243,7 @@ def _inlines(nodes: list[Node]) -> list[Node]:
 def _inline(kind: str, held: Any) -> Iterator[Node]:
     """Yield what is kept of one piece of a line: pictures, notes and raw markup are not, of links and slanted words the words."""
     if kind in ("Space", "SoftBreak", "LineBreak"):
-        yield {"t": "Space"}
+        yield {"t": "LineBreak" if kind == "LineBreak" else "Space"}
     elif kind == "Str" or (kind == "Math" and held[0]["t"] == "InlineMath"):
         yield {"t": kind, "c": held}
     elif kind in ("Strong", "Superscript", "Subscript"):
@@ -247,6 +252,8 @@ def _inline(kind: str, held: Any) -> Iterator[Node]:
         yield {"t": "Str", "c": held[1]}
     elif kind in ("Emph", "Underline", "SmallCaps", "Strikeout"):
         yield from _inlines(held)
+    elif kind == "Link" and _plain(_inlines(held[1])).startswith("[") and (label := dict(held[0][2]).get("reference")):
+        yield {"t": "Str", "c": f"@ref({label})"}
     elif kind in ("Span", "Link", "Cite"):
         yield from _inlines(held[1])
     elif kind == "Quoted":
@@ -260,7 +267,13 @@ def _without(nodes: list[Node], kind: str) -> list[Node]:
 
 def _plain(nodes: list[Node]) -> str:
     texts = (
-        " " if n["t"] == "Space" else n["c"] if n["t"] == "Str" else n["c"][1] if n["t"] == "Math" else _plain(n["c"])
+        " "
+        if n["t"] in ("Space", "LineBreak")
+        else n["c"]
+        if n["t"] == "Str"
+        else n["c"][1]
+        if n["t"] == "Math"
+        else _plain(n["c"])
         for n in nodes
     )
     return "".join(texts)

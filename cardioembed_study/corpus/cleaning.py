@@ -61,7 +61,8 @@ _BRACKETED = re.compile(r"\s?\(([^()]{1,600})\)")
 _NUMBERED = re.compile(r"\s?\[\d{1,3}(?:\s?[,;–-]\s?\d{1,3}){0,20}\](?![A-Za-z])")
 _RANGE = re.compile(r"(?:\b(?:CI|IQR|range|interval|limits)\s?[:=,]?|=)\s?$", re.I)
 _FOOTNOTE = re.compile(r"(?<=[a-z]{3}[.?!])\d{1,3}(?:[,–-]\d{1,3}){0,9}(?=\s[A-Z]|$)")
-_URL = re.compile(r"\s?(?:https?://|www\.|doi:\s?10\.)[^\s<>()\[\]]+")
+_URL = re.compile(r"\s?(?:https?://\s?|www\.|doi:\s?10\.)[^\s<>()\[\]]+")
+_EMAIL = re.compile(r"[\w.-]@[\w-]{1,60}\.\w")
 _NO_SPACE = re.compile(r"(?<=[a-z]{3}[.?!])(?=[A-Z][a-z])")
 _TAG = re.compile(r"</?(?:a|b|br|div|em|i|img|p|s|small|span|strong|sub|sup|u)(?:\s[\w-]+=[^<>]*)?\s?/?>", re.I)
 _RAISED = re.compile(r"<(sup|sub)>([^<>]*)</\1>", re.I)
@@ -82,7 +83,11 @@ _SENDS_AWAY = re.compile(
     r"|answers? (?:will|may) vary|(?:retrieved|available|accessed) (?:from|at|on)\b|image credit|©|all rights reserved)",
     re.I,
 )
-_BIBLIOGRAPHY = re.compile(r"\b(?:19|20)\d\d;\s?\d+(?:\(\d+\))?:|\b\d{1,3}\(\d{1,2}\), ?e?\d|\bdoi\b|\(n\.d\.\)", re.I)
+_BIBLIOGRAPHY = re.compile(  # and an author's address
+    r"\b(?:19|20)\d\d;\s?\d+(?:\(\d+\))?:|\b\d{1,3}\(\d{1,2}\), ?e?\d|\bdoi\b|\(n\.d\.\)"
+    r"|\b\d{1,4} \((?:19|20)\d\d\), (?:no\.|\d)|\barXiv:\d|^\d{0,2} ?(?:departments?|division|faculty|school) of\b.*\bUniversit",
+    re.I,
+)
 
 
 def clean(text: str) -> str:
@@ -236,7 +241,7 @@ def is_noise(sentence: str) -> bool:
         return True
     if len(re.findall(r"[^\W\d_]{2,}", sentence)) < 3:
         return True
-    if _CREDIT.match(sentence) or "©" in sentence or "___" in sentence:
+    if _CREDIT.match(sentence) or "©" in sentence or "___" in sentence or _EMAIL.search(sentence):
         return True
     if sentence[0].islower() and re.search(r"(?:[,;]|; and|, and| or)$", sentence):
         return True  # one entry of a list that is a single sentence

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from lxml import etree
 
-from cardioembed_study.corpus.blocks import FOR_LEARNERS, NOT_PROSE, REFERENCE, Block, superscript, tidy
+from cardioembed_study.corpus.blocks import FOR_LEARNERS, NOT_PROSE, REFERENCE, Block, in_glossary, superscript, tidy
 
 _SECTIONS_WITHOUT_PROSE_WORDS = (
     "multiple-choice interactive-exercise review-questions critical-thinking references suggested-reading "
@@ -69,7 +69,13 @@ def _note(element: etree._Element, section: tuple[str, ...]) -> Iterator[Block]:
 
 
 def _prose(kind: str, element: etree._Element, section: tuple[str, ...]) -> Iterator[Block]:
-    """Yield an element's own words, line by line, then the lists and figures inside it."""
+    """Yield an element's own words, line by line, then the lists and figures inside it; in a glossary, an entry."""
+    first = next(iter(element), None)
+    if first is not None and _tag(first) in ("term", "emphasis") and not (element.text or "").strip():
+        term, whole = _plain(first), _plain(element)
+        if in_glossary(section) and (meaning := whole.removeprefix(term).lstrip(" :–—-")):
+            yield Block("glossary", section, meaning, (term,))
+            return
     lines = [tidy(line) for line in _inline(element).split("\n")]
     terms = tuple(dict.fromkeys(_plain(term) for term in _introduced(element)))
     for line in _rejoin(lines):

@@ -21,7 +21,7 @@ _KEEP_HYPHEN_WORDS = (
 KEEP_HYPHEN = frozenset(_KEEP_HYPHEN_WORDS.split())
 _PAGE = re.compile(
     r"[-–—|\s]*(?:page|p\.)?\s?(?:\d{1,4}|[ivxlc]{1,7})(?:\sof\s\d{1,4})?[-–—|\s]*|\{\d+\}-*"
-    r"|\[MISSING_PAGE\w*(?::\d+)?\]|<-+ ?page.{0,20}>",
+    r"|#{1,6}\spage\s\d{1,4}\W*|\[MISSING_PAGE\w*(?::\d+)?\]|<-+ ?page.{0,20}>",
     re.I,
 )
 _NO_LINE = "\0"  # stands for one that goes without dividing its paragraph
@@ -34,8 +34,14 @@ _HIDES = re.compile(
 )
 _CLOSES = {"$$": "$$", "\\[": "\\]", "<table": "</table>"}
 _BULLET = re.compile(r"^(\s*)[•▪●◦‣]\s+")
-_BOX = re.compile(r"(?:^:{3,}\s*\{?|\.)([a-z][\w-]*)")
+_BOX = re.compile(r"(?:^:{3,}\s*\{?|\.)([A-Za-z][\w-]*)")
+_FLOAT = re.compile(
+    r"(?:<span\b[^<>]*></span>)?(?:!\[|[*_]{0,2}(?:Figure|Fig\.|Table)\s\d[\d.–-]{0,8}[A-Za-z]?[.: *|])"
+)
 _HEADING = re.compile(r"#{1,6}\s+\S")
+_ENDED = re.compile(
+    r"(?<=[^\s`~|\\])(?<!:::)(?<!---)(?<!===)(?: {2,3}| ?\\)\n(?=[ \t]*\S)"
+)  # lines that the author ended
 _COLUMNS = re.compile(r"(?:(?:[-*+:~]|\d{1,3}[.)])\s+)?.*?\S {3,}\S")
 
 
@@ -48,8 +54,10 @@ def prose(text: str, name: str) -> str:
     >>> prose("The left ven-\n\n12\n\ntricle fills.", "a.md")
     'The left ventricle fills.\n'
     """
-    shown = _shown(_without_comments(text).split("\n"), name)
+    ended = re.sub(r"(?<=[^\\\s])\\$", "", _ENDED.sub("<br>\n", _without_comments(text)), flags=re.M)
+    shown = _shown(ended.split("\n"), name)
     lines = _without_columns([line for line in shown if line != _NO_LINE])
+    lines = _floated(lines)
     return _joined(lines, _furniture(lines), _words(text))
 
 
@@ -142,6 +150,24 @@ def _without_columns(lines: list[str]) -> list[str]:
         "" if gap and (before or after) else line
         for line, gap, before, after in zip(lines, gaps, [False, *gaps], [*gaps[1:], False], strict=False)
     ]
+
+
+def _floated(lines: list[str]) -> list[str]:
+    """Return the lines, pictures and captions that stand within a sentence now after it: print sets them where there is room."""
+    text, floats = [], False
+    for n, line in enumerate(lines):
+        floats = bool(line.strip()) and (floats or bool(_FLOAT.match(line.strip())))
+        text += [n] if line.strip() and not floats else []
+    for start, stop in reversed(list(pairwise(text))):
+        before, after, between = (
+            lines[start].strip(),
+            lines[stop].strip(),
+            [line.strip() for line in lines[start + 1 : stop]],
+        )
+        if any(between) and not (between[0] or between[-1]) and len(before) >= MIN_CHARS and _goes_on(before, after):
+            end = next((n for n in range(stop, len(lines)) if not lines[n].strip()), len(lines))
+            lines[start + 1 : end] = [*lines[stop:end], *lines[start + 1 : stop]]
+    return lines
 
 
 def _words(text: str) -> set[str]:

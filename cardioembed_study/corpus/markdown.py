@@ -18,7 +18,7 @@ from markdown_it.tree import SyntaxTreeNode
 from mdit_py_plugins import deflist, dollarmath, footnote, front_matter, myst_role, subscript, superscript
 
 from cardioembed_study.corpus import cleaning, cnxml, lines
-from cardioembed_study.corpus.blocks import FOR_LEARNERS, NOT_PROSE, REFERENCE, Block, tidy
+from cardioembed_study.corpus.blocks import FOR_LEARNERS, NOT_PROSE, REFERENCE, Block, in_glossary, tidy
 
 PIECE_CHARS, DENSE_CHARS = 4_000, 200  # parsed at once; the second where one character in eight is a mark
 _BOX_WORDS = (
@@ -28,12 +28,17 @@ _BOX_WORDS = (
 _UNREAD_BOX = re.compile("|".join({*_BOX_WORDS.split()} | cnxml.NOTES_WITHOUT_PROSE | cnxml.SECTIONS_WITHOUT_PROSE))
 _OBJECTIVES = re.compile(r"\b(?:will|should) be able to\W*$|^learning (?:objectives|outcomes)\W*$", re.I)
 _CAPTION = re.compile(
-    r"(?i:Figure|Fig\.?|Table|Box|Plate|Algorithm|Exhibit)\s\d[\d.–-]{0,8}[A-Za-z]?\s?[.:|—–-]?\s(?=[A-Z“])"
+    r"\(ref:[^()\s]{1,80}\)\s|(?i:Figure|Fig\.?|Table|Box|Plate|Algorithm|Exhibit)\s\d[\d.–-]{0,8}[A-Za-z]?\s?[.:|—–-]?\s(?=[A-Z“])"
 )
 _TERM, _END = "\ue000", "\ue001"  # stand around a marked term until its block is made
+_LINE = "\ue002"  # stands for a line that the author ended
+_LINE_END = re.compile(r"<br\s*/?>\s*", re.I)
 _TERM_SPAN = re.compile(r"(?<![*_])[*_\[](?P<words>[^*_\[\]]{1,200})[*_\]]\{(?=[^{}]*\bterm\b)[^{}]*\}")
 _ENTRY = re.compile(rf"{_TERM}([^{_TERM}{_END}]+){_END}\s?[:–—-]?\s?|([^:–—.{_TERM}]{{2,60}})\s?[:–—]\s")
-_CHARACTERS = str.maketrans({"\u2010": "-", "\u00ac": "\u00ad", _TERM: None, _END: None})
+_FORMULAS = re.compile(  # the second way is OCR's: "$k = 1 $is"
+    r"\$(?!\s)[^$]{1,300}(?<!\s)\$|\$ ?(?=[\\A-Za-z(])([A-Za-z]|[^$]{0,80}[=<>+^_(\\-][^$]{0,80}?) ?\$(?!\d)"
+)
+_CHARACTERS = str.maketrans({"\u2010": "-", "\u00ac": "\u00ad", _TERM: None, _END: None, _LINE: None})
 _WORDLESS = re.compile(
     r"<(script|style|cnx-pi|annotation|iframe|svg)\b[^<>]*>[^<>]*</\1>|<\|(\w{1,9})\|>[^<>]*<\|/\2\|>", re.I
 )
@@ -136,7 +141,8 @@ def _meanings(node: SyntaxTreeNode, env: dict) -> Iterator[tuple[str, str, str]]
 
 def _marked(content: str, env: dict) -> str:
     """Return a paragraph's words, its terms between two signs; links without words are named after what they point at."""
-    return "".join(map(_render, (_inline_tokens(piece, env) for piece in _pieces(" ".join(content.split())))))
+    text = " ".join(_LINE_END.sub(_LINE, content).split())
+    return "".join(map(_render, (_inline_tokens(piece, env) for piece in _pieces(text))))
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -155,7 +161,9 @@ def _pieces(text: str) -> Iterator[str]:
 def _inline_tokens(piece: str, env: dict) -> list[Token]:
     tokens: list[Token] = []
     piece = _TERM_SPAN.sub(rf"{_TERM}\g<words>{_END}", re.sub(r"<math\b.*?</math>", _mathml, piece))
-    _parser().inline.parse(re.sub(r"\\\((.{1,300}?)\\\)", r"$\1$", piece), _parser(), env, tokens)
+    piece = re.sub(r"\\\((.{1,300}?)\\\)", r"$\1$", piece)
+    piece = _FORMULAS.sub(lambda match: f"${match[1]}$ " if match[1] else match[0], piece)
+    _parser().inline.parse(piece, _parser(), env, tokens)
     return tokens
 
 
@@ -214,14 +222,30 @@ _LEAVES = {
 }
 
 
+_TEX = re.compile(  # commands of LaTeX that stand in the prose of pandoc and bookdown
+    r"\\(?:index|label|cite\w{0,9}|[vh]space|input|include\w{0,9})\*?\{(?:[^{}]|\{[^{}]{0,99}\}){0,300}\}"
+    r"|\\(?:(?:new|clear)page|pagebreak|noindent|(?:big|med|small)skip|(?:front|main|back)matter|appendix)\b|\\(?:emph|text\w\w)\{([^{}]{0,300})\}"
+)
+_TEX_REFERENCE = re.compile(
+    r"(?:(Fig(?:ure|\.)|Table|Chapter|Section|Appendix|Eq(?:uation|\.))s?\s)?@ref\(([^()\s]{1,80})\)"
+)
+
+
+def _named(reference: re.Match) -> str:
+    """Return "the figure" or "the table"; what else is pointed at, such as a chapter, has no name here."""
+    kind = (reference[1] or reference[2])[:3].lower()
+    return _pointer(f"#{kind}") if kind in ("fig", "tab") else REFERENCE
+
+
 def _inline(marked: str) -> str:
     """Return the words of a marked text on one line."""
-    marked = re.sub(r"\[([^\[\]]*)\]\{[^{}]*\}", r"\1", marked)
+    marked = re.sub(r"\[([^\[\]]*)\]\{[^{}]*\}", r"\1", _TEX.sub(r"\1", marked))
+    marked = _TEX_REFERENCE.sub(_named, marked)
     text = re.sub(r"\[?@((?:fig|tbl|tab)[:-][\w:-]+)\]?", lambda m: _pointer("#" + m[1]), marked)
     text = re.sub(
         rf"\[-?@[^\[\]]*\]|\[\^[^\[\]]*\]|\s?\{{(?:[:#.]|[\w-]{{1,30}}=)[^{{}}]*\}}|[{_TERM}{_END}]", "", text
     )
-    return tidy(re.sub(r"\*{1,3}|`|</?su[bp]>", "", cleaning.raised(text)))
+    return tidy(re.sub(r"\*{1,3}|`|</?su[bp]>", "", cleaning.raised(text.replace(_LINE, " "))))
 
 
 def _blocks(parts: Iterator[tuple[str, str, str]], stem: str) -> Iterator[Block]:
@@ -263,10 +287,9 @@ def _exercise(section: tuple[str, ...], task: list[tuple[str, str, str]]) -> Ite
 
 def _block(kind: str, section: tuple[str, ...], marked: str, term: str) -> Iterator[Block]:
     entry = _ENTRY.match(marked)
-    above = [title for title in section if len(title) > 3] or section  # entries may stand below "A" or "X–Z"
     if kind == "glossary":
         yield Block(kind, section, _inline(marked), (_inline(term).rstrip(" :"),))
-    elif entry and re.match(r"glossary|key terms", above[-1], re.I):
+    elif entry and in_glossary(section):
         yield Block("glossary", section, _inline(marked[entry.end() :]), (_inline(entry[1] or entry[2]).rstrip(" :"),))
     elif entry and entry[1] and entry[1].strip() in ("Q:", "Q.", "A:", "A."):
         yield from _question_parts(section, marked)
@@ -274,7 +297,11 @@ def _block(kind: str, section: tuple[str, ...], marked: str, term: str) -> Itera
         yield Block("caption", section, _inline(marked)[caption.end() :])
     else:
         terms = [_inline(term) for term in re.findall(f"{_TERM}([^{_END}]+){_END}", marked)]
-        yield Block(kind, section, _inline(marked), tuple(term for term in terms if term and term[-1] not in ":.?!"))
+        terms = [term for term in terms if term and term[-1] not in ":.?!"]
+        lines_ = [_inline(line) for line in marked.split(_LINE)]
+        whole = any(line[:1].islower() for line in lines_[1:])  # broken where the page ended, not by the author
+        for line in [_inline(marked)] if whole or len(lines_) == 1 else lines_:
+            yield Block(kind, section, line, tuple(term for term in terms if term in line or len(lines_) == 1))
 
 
 def _question_parts(section: tuple[str, ...], marked: str) -> Iterator[Block]:

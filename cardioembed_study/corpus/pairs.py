@@ -47,20 +47,18 @@ def make(passages: pl.DataFrame, kind: str) -> pl.DataFrame:
     Returns:
         One row a pair (``SCHEMA``), in reading order, without negatives. Pairs of one ``group`` are true for each other.
 
-        No row where the books have no such structure. Definitions of a source without any glossary entry are a substitute,
-        of training documents alone (``introduced``); ``of_glossary`` leaves it out.
+        No row where the books have no such structure. Definitions of a source whose glossary gives no pair, or has none, are a
+        substitute, of training documents alone (``introduced``); ``of_glossary`` leaves it out.
 
     Raises:
         KeyError: for another kind.
     """
     if kind not in KINDS:
         raise KeyError(f"no pairs of kind {kind!r}; known: {', '.join(KINDS)}")
-    with_glossary = set(passages.filter(kind="glossary")["source"])
-    rows = [
-        row
-        for (source, _), document in passages.group_by("source", "document", maintain_order=True)
-        for row in (introduced if kind == "definition" and source not in with_glossary else KINDS[kind])(document)
-    ]
+    by_document = passages.partition_by("source", "document", maintain_order=True)
+    made = [(document, document["source"][0], KINDS[kind](document)) for document in by_document]
+    paired = {source for _, source, rows in made if rows or kind != "definition"}
+    rows = [row for document, source, rows in made for row in (rows if source in paired else introduced(document))]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 

@@ -63,6 +63,7 @@ def prepare(source: manifests.Source, folder: Path) -> tuple[pl.DataFrame, dict[
     ]
     read = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     frame = with_entries_placed(read)
+    counts["documents"] -= read["document"].n_unique() - frame["document"].n_unique()
     counts.update({"left_out": len(read) - len(frame)} if len(frame) < len(read) else {})
     return frame, _named(counts)
 

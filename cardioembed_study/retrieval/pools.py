@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib import lora, metrics
 from cardioembed_lib.encoder import Encoder
-from cardioembed_study import embeddings, lexical
+from cardioembed_study import embeddings, lexical, settings
 from cardioembed_study.corpus import pairs
 
 
@@ -57,7 +57,7 @@ def from_pairs(name: str, asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
     [0]
     """
     if asked.is_empty():
-        raise ValueError(f"task {name}: no pair to ask; look at the counts of 01_corpus for this split and topic")
+        raise ValueError(f"task {name}: 0 pairs to ask, wanted at least 1; {settings.OTHER_PAIRS}")
     passages = (
         pl.concat([pool["positive"], asked["positive"]]).unique(maintain_order=True).to_list()
     )  # one order a pool

@@ -26,9 +26,14 @@ def mix(frames: Iterable[pl.DataFrame], limit: int = 0, seed: int = 0) -> pl.Dat
     Returns:
         The rows, those of the first table first; ``group`` is now ``g<number>``: two pairs share one when they share a group
         or a text. Pairs of clinical notes keep their patient: an empty finding in the same words does not make two patients one.
+
+    Raises:
+        ValueError: no pair in any table.
     """
     taken = [f.sample(limit, seed=seed, shuffle=False) if 0 < limit < len(f) else f for f in frames]
     pairs = pl.concat(taken, how="diagonal")
+    if pairs.is_empty():
+        raise ValueError(f"02_train, field 'pairs': 0 pairs to learn from, wanted at least 1; {settings.OTHER_PAIRS}")
     if "codes" in pairs.columns:
         return pairs
     return pairs.with_columns(group=pl.Series([f"g{g}" for g in _components(pairs)], dtype=pl.String))

@@ -129,14 +129,15 @@ def _reviewed(chosen: argparse.Namespace) -> str:
 
 
 def fetched(source: manifests.Source) -> Iterator[str]:
-    """Yield the folder of a source and, of a text to learn from, how many documents were found in it."""
+    """Yield the folder of a source and, of a text to learn from, how many documents it has: a glossary of its own is none."""
     from cardioembed_study.corpus import books, passages, readers  # here, since they take a second to load
 
     yield str(folder := manifests.fetch(source))
     if source.format in books.FORMATS or source.format in readers.READERS:
+        kinds = ([block.kind for block in held] for _, _, held in passages.documents(source, folder))
         n = (
-            sum(1 for _ in passages.documents(source, folder))
-            if source.format in books.FORMATS
+            sum(not passages.is_glossary(held) for held in kinds)
+            if source.format in manifests.BOOKS
             else len(manifests.documents(source))
         )
         yield f"{n:,} documents"
