@@ -1,7 +1,5 @@
 """Smaller vectors: each way against FAISS, sentence-transformers or a value by hand, and its bytes against the array kept."""
 
-from types import SimpleNamespace
-
 import faiss
 import numpy as np
 import pytest
@@ -182,17 +180,19 @@ def toy(name: str, measure: str) -> asked.Asked:
     return asked.Asked(name, ["q"] * Q, ["p"] * N, grades, ["one", "one", "two", "three", "three"], measure)
 
 
-def test_rows_set_each_way_against_the_same_models_whole_vectors():
-    tasks = {name: toy(name, measure) for name, measure in (("ours", asked.MRR), ("theirs", asked.NDCG))}
-    both = {"a": dict.fromkeys(tasks, (QUERIES, PASSAGES)), "b": dict.fromkeys(tasks, (-QUERIES, PASSAGES))}
-    found = [SimpleNamespace(**row) for row in vectors.rows(tasks, both, [D, 8], 17)]
-    assert len(found) == 2 * 2 * 2 * len(vectors.PRECISIONS)
-    assert {(row.task, row.measure) for row in found} == {("ours", asked.MRR), ("theirs", asked.NDCG)}
-    whole = [row for row in found if (row.width, row.precision) == (D, "float32")]
-    assert [row.score for row in whole[:2]] == [1.0, 1.0] and whole[2].score < 0.1
-    assert all((row.difference, row.low, row.high, row.p) == (0, 0, 0, 1) for row in whole)
-    row = next(row for row in found if (row.width, row.precision, row.task) == (8, "binary", "ours"))
-    scores = asked.score(tasks["ours"], vectors.similarities(QUERIES, PASSAGES, 8, "binary"))
-    wanted = statistics.paired_difference(scores, [1.0] * Q, 17, groups=tasks["ours"].clusters)
-    assert (row.model, row.bytes, row.score) == ("a", 1, scores.mean()) and wanted["difference"] < 0
-    assert {key: getattr(row, key) for key in wanted} == wanted
+def test_each_way_is_set_against_the_same_models_whole_vectors():
+    names = [task for tasks in asked.JOINED.values() for task in tasks]
+    tasks = {name: toy(name, asked.NDCG if "part" in name else asked.MRR) for name in names}
+    made = {"a": (QUERIES, PASSAGES), "b": (-QUERIES, PASSAGES)}
+    members = {"none": ["a"], "matryoshka": ["a", "b"]}
+    found = vectors.measured(tasks, lambda model: dict.fromkeys(tasks, made[model]), members, 17, (D, 8))
+    kept = found["kept"]["none"]["definitions"]
+    assert list(kept) == list(vectors.PRECISIONS) and list(kept["int8"]) == [str(D), "8"]
+    assert kept["float32"][str(D)] == {"score": 1.0, "difference": 0, "low": 0, "high": 0, "p": 1}
+    once = asked.score(tasks[names[0]], vectors.similarities(QUERIES, PASSAGES, 8, "binary"))
+    scores, units = np.tile(once, 2), 2 * tasks[names[0]].clusters  # of two tasks that ask the same
+    wanted = statistics.paired_difference(scores, np.ones(2 * Q), 17, groups=units)
+    assert wanted["difference"] < 0 and kept["binary"]["8"] == {"score": scores.mean(), **wanted}
+    worse = asked.score(tasks[names[0]], -(QUERIES @ PASSAGES.T))
+    assert found["kept"]["matryoshka"]["definitions"]["float32"][str(D)]["score"] == (1 + worse.mean()) / 2
+    assert found["matryoshka_less_none"]["definitions"][str(D)]["difference"] == pytest.approx((worse.mean() - 1) / 2)

@@ -29,6 +29,12 @@ DOCUMENTS, QUERIES = (
     323,
 )  # of a benchmark's part: every test query, up to two right documents of each, others drawn
 MRR, NDCG = "mrr", "ndcg_at_10"
+JOINED = {  # what is reported of several tasks as one
+    "definitions": ("definition_cardiology", "definition_other"),
+    "medquad": ("medquad_cardiology", "medquad_other"),
+    "SciFact_part": ("SciFact_part",),
+    "NFCorpus_part": ("NFCorpus_part",),
+}
 
 
 @dataclass(frozen=True)
@@ -130,19 +136,16 @@ def model(profile: str, name: str) -> Encoder:
     return models.load(models.spec(records.read(place)["params"]["base"], paths.MODELS), adapter=adapter)
 
 
-def scores(asked: Mapping[str, Asked], encoder: Encoder, cache: Path) -> dict[str, NDArray[np.float64]]:
-    """Return what a model scores on each task, query by query, by the cosines of its vectors.
+def embedded(asked: Mapping[str, Asked], profile: str, name: str) -> dict[str, tuple[NDArray, NDArray]]:
+    """Return the vectors of queries and passages of each task (``vectors``), by ``model`` and the profile's cache."""
+    encoder = model(profile, name)
+    return {task: vectors(a, encoder, paths.artifacts(profile) / "embeddings") for task, a in asked.items()}
 
-    Args:
-        asked: tasks by name.
-        encoder: the model.
-        cache: folder of embeddings.
-    """
-    found = {}
-    for name, task in asked.items():
-        queries, passages = vectors(task, encoder, cache)
-        found[name] = score(task, queries @ passages.T)
-    return found
+
+def scores(asked: Mapping[str, Asked], profile: str, name: str) -> dict[str, NDArray[np.float64]]:
+    """Return what a model of ``model`` scores on each task, query by query, by the cosines of its vectors."""
+    made = embedded(asked, profile, name)
+    return {task: score(asked[task], queries @ passages.T) for task, (queries, passages) in made.items()}
 
 
 def score(asked: Asked, similarities: ArrayLike) -> NDArray[np.float64]:
@@ -188,6 +191,20 @@ def compare(
     for entry, p in zip(found.values(), statistics.holm([m["p"] for m in found.values()]), strict=True):
         entry["p_holm"] = float(p)
     return found
+
+
+def joined(scored: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
+    """Return what a model scores on each key of ``JOINED``, query by query, one task after the other.
+
+    Args:
+        scored: by task (``scores``).
+    """
+    return {name: np.concatenate([scored[task] for task in tasks]) for name, tasks in JOINED.items()}
+
+
+def units(asked: Mapping[str, Asked]) -> dict[str, list[str]]:
+    """Return the units of the bootstrap of each key of ``JOINED``, query by query."""
+    return {name: [unit for task in tasks for unit in asked[task].clusters] for name, tasks in JOINED.items()}
 
 
 def counts(asked: Asked) -> dict[str, int]:

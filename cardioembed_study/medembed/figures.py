@@ -85,5 +85,42 @@ def of_sizes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
     return fig, drawn
 
 
+def of_widths(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
+    """Return what each way of keeping a passage scores for its bytes, a panel a task.
+
+    Args:
+        record: ``medembed.widths``; ``None`` where the study was not run.
+    """
+    if record is None:
+        return show.nothing(NOT_RUN)
+    rows = [
+        {"task": tables.JOINED[task], "model": recipe, "kept": precision, "width": int(width)}
+        | {"bytes": record["counts"]["bytes"][precision][width], "score": m["score"]}
+        for recipe, tasks in record["metrics"]["kept"].items()
+        for task, precisions in tasks.items()
+        for precision, widths in precisions.items()
+        for width, m in widths.items()
+    ]
+    drawn = pl.DataFrame(rows)
+    tasks = drawn["task"].unique(maintain_order=True).to_list()
+    shown = ("float32", "int8", "binary_int8", "binary")
+    with show.canvas(2, 2, figsize=(7.2, 5.6), sharex=True) as (fig, axes):
+        for ax, task in zip(axes.flat, tasks, strict=True):
+            for i, precision in enumerate(shown):
+                for model, style in (("none", "--"), ("matryoshka", "-")):
+                    part = drawn.filter(task=task, kept=precision, model=model).sort("bytes")
+                    words = f"{tables.PRECISIONS[precision]}, {'nested' if model == 'matryoshka' else 'plain'}"
+                    ax.plot(part["bytes"], part["score"], ls=style, lw=1.2, ms=4, label=words, **show.mark(i))
+            ax.set_title(task, loc="left", fontsize=9)
+            ax.set_xscale("log", base=2)
+        for ax in axes[-1]:
+            ax.set_xlabel("bytes a passage")
+            ax.set_xticks([4, 16, 64, 256, 1024], ["4", "16", "64", "256", "1,024"])
+        fig.legend(
+            *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8
+        )
+    return fig, drawn
+
+
 def _ends(m: Mapping[str, float]) -> dict[str, float]:
     return {"value": m["difference"], "low": m["low"], "high": m["high"]}

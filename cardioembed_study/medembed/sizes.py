@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cardioembed_study.medembed.asked import Asked
+from cardioembed_study.medembed import asked
 from cardioembed_study.retrieval import contrasts, evaluation
 
-JOINED = {  # what is asked, and the tasks that it joins
-    "definitions": ("definition_cardiology", "definition_other"),
-    "medquad": ("medquad_cardiology", "medquad_other"),
-    "SciFact_part": ("SciFact_part",),
-    "NFCorpus_part": ("NFCorpus_part",),
-}
+RECIPES = ("layers1", "layers2", "layers3", "layers4", "none")  # the same training, the smallest base first
+
+
+def described(profile: str, base: str) -> dict[str, int]:
+    """Return how many layers and parameters a base has."""
+    model = asked.model(profile, base).model
+    return {"layers": model.config.num_hidden_layers, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def measured(
-    asked: Mapping[str, Asked],
+    tasks: Mapping[str, asked.Asked],
     outcomes: Mapping[str, Mapping[str, NDArray[np.float64]]],
     members: Mapping[str, Sequence[str]],
     bases: Mapping[str, str],
@@ -30,41 +30,25 @@ def measured(
     """Return what each size gains or loses by tuning, and whether the smallest gains more than the largest.
 
     Args:
-        asked: tasks by name, all those of ``JOINED``.
+        tasks: by name, all those of ``asked.JOINED``.
         outcomes: by model, then by task (``asked.scores``); bases and runs.
         members: recipe to its runs, the smallest model first.
         bases: recipe to the base that it started from.
         seed: of draws and sign flips.
 
     Returns:
-        ``sizes``: recipe, then a key of ``JOINED``: ``base`` and ``tuned`` score, ``evaluation.of_seeds``.
-        ``smallest_less_largest``: a key of ``JOINED`` to ``contrasts.measured`` of the difference of their gains.
+        ``sizes``: recipe, then a key of ``asked.JOINED``: ``base`` and ``tuned`` score, ``evaluation.of_seeds``.
+        ``smallest_less_largest``: a key of ``asked.JOINED`` to ``contrasts.measured`` of the difference of their gains.
     """
-    found, gains = {}, {}
+    units, found, gains = asked.units(tasks), {}, {}
     for recipe, runs in members.items():
-        before = {name: _joined([outcomes[bases[recipe]][task] for task in tasks]) for name, tasks in JOINED.items()}
-        each = {
-            name: np.array([_joined([outcomes[run][task] for task in tasks]) for run in runs])
-            for name, tasks in JOINED.items()
-        }
-        gains[recipe] = {name: each[name].mean(axis=0) - before[name] for name in JOINED}
-        found[recipe] = {
-            name: {"base": float(before[name].mean()), "tuned": float(each[name].mean())}
-            | evaluation.of_seeds(each[name], before[name], documents(asked, name), seed)
-            for name in JOINED
-        }
-    small, *_, large = members
-    less = {
-        name: contrasts.measured(gains[small][name] - gains[large][name], documents(asked, name), seed)
-        for name in JOINED
-    }
+        before, each = asked.joined(outcomes[bases[recipe]]), [asked.joined(outcomes[run]) for run in runs]
+        found[recipe], gains[recipe] = {}, {}
+        for name, start in before.items():
+            scored = np.array([run[name] for run in each])
+            gains[recipe][name] = scored.mean(axis=0) - start
+            found[recipe][name] = {"base": float(start.mean()), "tuned": float(scored.mean())}
+            found[recipe][name] |= evaluation.of_seeds(scored, start, units[name], seed)
+    small, *_, large = gains.values()
+    less = {name: contrasts.measured(small[name] - large[name], units[name], seed) for name in asked.JOINED}
     return {"sizes": found, "smallest_less_largest": less}
-
-
-def documents(asked: Mapping[str, Asked], name: str) -> list[str]:
-    """Return the units of the bootstrap of a key of ``JOINED``, query by query."""
-    return list(chain.from_iterable(asked[task].clusters for task in JOINED[name]))
-
-
-def _joined(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.concatenate(parts)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cardioembed_study import show
+from cardioembed_study.medembed import negatives
 
 TASKS = {
     "definition_cardiology": "definitions, cardiology",
@@ -20,6 +21,14 @@ JOINED = {
     "medquad": "MedQuAD questions, MRR",
     "SciFact_part": "SciFact, part, nDCG@10",
     "NFCorpus_part": "NFCorpus, part, nDCG@10",
+}
+PRECISIONS = {
+    "float32": "32 bits",
+    "float16": "16 bits",
+    "int8": "8 bits",
+    "binary": "1 bit",
+    "binary_rescored": "1 bit, second look",
+    "binary_int8": "1 bit, second look at 8 bits",
 }
 
 
@@ -55,3 +64,87 @@ def size_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         for recipe, tasks in record["metrics"]["sizes"].items()
         for task, m in tasks.items()
     ]
+
+
+def width_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what smaller vectors of each recipe score, a row a recipe, task, precision and width."""
+    return [
+        {
+            "model": recipe,
+            "task": JOINED[task],
+            "kept": PRECISIONS[precision],
+            "numbers": int(width),
+            "bytes a passage": record["counts"]["bytes"][precision][width],
+            "score": m["score"],
+            "less whole vectors": show.with_interval(m),
+        }
+        for recipe, tasks in record["metrics"]["kept"].items()
+        for task, precisions in tasks.items()
+        for precision, widths in precisions.items()
+        for width, m in widths.items()
+    ]
+
+
+def contrast_rows(found: Mapping[str, Mapping[str, Any]], words: str) -> list[dict[str, Any]]:
+    """Return differences of the study, a row each.
+
+    Args:
+        found: a name to ``contrasts.measured``.
+        words: what is compared, as the header of the names.
+    """
+    return [
+        {
+            words: name,
+            "difference": show.with_interval(m),
+            "p": show.p_value(m["p"]),
+            "n": m["queries"],
+            "documents or queries": m["documents"],
+        }
+        for name, m in found.items()
+    ]
+
+
+def sections(medembed: Mapping[str, Mapping]) -> dict[str, list[dict[str, Any]]]:
+    """Return the study's tables by name, without a row where it was not run.
+
+    Args:
+        medembed: of ``front_page.experiment``.
+    """
+    made = {"negatives": negatives.rows, "recipes": recipe_rows, "sizes": size_rows, "widths": width_rows}
+    found = {name: rows(medembed[name]) if name in medembed else [] for name, rows in made.items()}
+    less, nested = (
+        medembed[name]["metrics"][part] if name in medembed else {}
+        for name, part in (("sizes", "smallest_less_largest"), ("widths", "matryoshka_less_none"))
+    )
+    found["sizes-contrasts"] = contrast_rows({JOINED[n]: m for n, m in less.items()}, "gain of 1 layer less that of 6")
+    each = {f"{JOINED[n]}, {width} numbers": m for n, widths in nested.items() for width, m in widths.items()}
+    found["widths-contrasts"] = contrast_rows(each, "nested training less plain")
+    return found
+
+
+def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
+    """Return what the page says of the study in words, by the names that it quotes.
+
+    Args:
+        medembed: of ``front_page.experiment``.
+    """
+    quoted = dict.fromkeys(
+        ("medembed_chosen", "medembed_sizes", "medembed_nested", "medembed_nested_whole"), show.NOTHING
+    )
+    if "negatives" in medembed:
+        record = medembed["negatives"]
+        m = record["metrics"][record["params"]["chosen"]]
+        quoted["medembed_chosen"] = (
+            f"{negatives.ORDER[record['params']['chosen']]}, {show.with_interval(m)} over the base"
+        )
+    if "sizes" in medembed:
+        quoted["medembed_sizes"] = _judged(medembed["sizes"]["metrics"]["smallest_less_largest"]["definitions"])
+    if "widths" in medembed:
+        nested = medembed["widths"]["metrics"]["matryoshka_less_none"]["definitions"]
+        quoted |= {"medembed_nested": _judged(nested["64"]), "medembed_nested_whole": _judged(nested["384"])}
+    return quoted
+
+
+def _judged(m: Mapping[str, Any]) -> str:
+    answer = "yes" if m["low"] > 0 else "no" if m["high"] < 0 else "open"
+    return f"{answer}: {show.with_interval(m)}, n = {m['queries']} of {m['documents']} documents"

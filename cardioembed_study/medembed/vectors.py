@@ -8,7 +8,7 @@ Shapes: Q queries, N passages, D width of the model, W numbers kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from sentence_transformers import quantize_embeddings
 
 from cardioembed_lib import files, pooling, statistics
 from cardioembed_study.medembed import asked
+from cardioembed_study.retrieval import contrasts
 
+WIDTHS = (384, 256, 128, 64, 32)  # of our model: what ``losses.matryoshka`` cuts it to
 FIRST = 40  # passages that a first pass lets through: sentence-transformers' example, four times the ten that are shown
 BITS = {"float32": 32, "float16": 16, "int8": 8, "binary": 1}  # of one number
 PRECISIONS = {  # what is kept of a passage: the first is searched, a second look takes the last
@@ -57,6 +59,11 @@ def size(width: int, precision: str) -> int:
     [1536, 768, 384, 48, 48, 432]
     """
     return sum(math.ceil(width * BITS[form] / 8) for form in set(_forms(precision)))
+
+
+def sizes(widths: Sequence[int] = WIDTHS) -> dict[str, dict[str, int]]:
+    """Return the bytes that are kept of a passage, by precision and width."""
+    return {precision: {str(width): size(width, precision) for width in widths} for precision in PRECISIONS}
 
 
 def ranges(vectors: ArrayLike) -> NDArray[np.float32]:
@@ -139,40 +146,68 @@ def similarities(
     return scores.astype(np.float32)
 
 
-def rows(
+def measured(
     tasks: Mapping[str, asked.Asked],
-    models: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]],
-    widths: Sequence[int],
+    vectors: Callable[[str], Mapping[str, tuple[ArrayLike, ArrayLike]]],
+    members: Mapping[str, Sequence[str]],
     seed: int,
-    precisions: Sequence[str] = tuple(PRECISIONS),
-) -> Iterator[dict[str, Any]]:
-    """Yield what each model scores on each task at each width and precision, and what that loses.
+    widths: Sequence[int] = WIDTHS,
+) -> dict[str, Any]:
+    """Return what each recipe scores at each width and precision, what that loses, and what training for it gains.
 
     Args:
-        tasks: by name.
-        models: for each model the vectors of queries and passages of each task (``asked.vectors``).
-        widths: numbers kept, each at most the models' width.
-        seed: of the intervals.
-        precisions: keys of ``PRECISIONS``.
+        tasks: by name, all those of ``asked.JOINED``.
+        vectors: from the name of a model to its vectors of queries and passages, by task (``asked.vectors``).
+        members: recipe to its models, whose scores are averaged; ``none`` and ``matryoshka`` are compared.
+        seed: of draws and sign flips.
+        widths: numbers kept, the whole first.
 
-    Yields:
-        ``model``, ``task``, ``measure``, ``width``, ``precision``, ``bytes`` of a passage, ``score`` (mean over queries), and
-        ``difference`` to the same model's whole vectors in float32 with ``low``, ``high`` (95 %, over clusters) and ``p`` (for
-        this row alone).
+    Returns:
+        ``kept``: recipe, key of ``asked.JOINED``, precision and width to ``score`` and the ``difference`` to the same models'
+        whole vectors in float32, with ``low`` and ``high`` (95 %, over ``asked.units``). ``matryoshka_less_none``: key and
+        width to ``contrasts.measured``, in float32.
     """
-    for model, vectors in models.items():
-        for name, task in tasks.items():
-            queries, passages = vectors[name]
-            whole = asked.score(task, similarities(queries, passages))
-            for width in widths:
-                for precision in precisions:
-                    found = similarities(queries, passages, width, precision, grades=task.grades)
-                    score = asked.score(task, found)
-                    yield {
-                        **{"model": model, "task": name, "measure": task.measure, "width": width},
-                        **{"precision": precision, "bytes": size(width, precision), "score": float(score.mean())},
-                        **statistics.paired_difference(score, whole, seed, groups=task.clusters),
-                    }
+    scored = {recipe: _scored(tasks, [vectors(m) for m in models], widths) for recipe, models in members.items()}
+    units, kept = asked.units(tasks), {}
+    for recipe, of in scored.items():
+        for (precision, width), by_name in of.items():
+            for name, score in by_name.items():
+                whole = of["float32", widths[0]][name]
+                less = statistics.paired_difference(score, whole, seed, groups=units[name])
+                place = kept.setdefault(recipe, {}).setdefault(name, {}).setdefault(precision, {})
+                place[str(width)] = {"score": float(score.mean()), **less}
+    pair = [scored[recipe] for recipe in ("matryoshka", "none") if recipe in scored]
+    less = {
+        name: {
+            str(width): contrasts.measured(
+                pair[0]["float32", width][name] - pair[1]["float32", width][name], units[name], seed
+            )
+            for width in widths
+        }
+        for name in asked.JOINED
+        if len(pair) == 2
+    }
+    return {"kept": kept, "matryoshka_less_none": less}
+
+
+def _scored(
+    tasks: Mapping[str, asked.Asked], models: Sequence[Mapping[str, tuple]], widths: Sequence[int]
+) -> dict[tuple[str, int], dict[str, NDArray[np.float64]]]:
+    """Return the mean of some models' scores by precision and width, then by key of ``asked.JOINED``, query by query."""
+    found = {}
+    for precision in PRECISIONS:
+        for width in widths:
+            each = [
+                {
+                    name: asked.score(task, similarities(*model[name], width, precision, grades=task.grades))
+                    for name, task in tasks.items()
+                }
+                for model in models
+            ]
+            found[precision, width] = asked.joined(
+                {name: np.mean([scores[name] for scores in each], axis=0) for name in tasks}
+            )
+    return found
 
 
 def _forms(precision: str) -> tuple[str, ...]:

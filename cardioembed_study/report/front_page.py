@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from matplotlib.figure import Figure
 
-from cardioembed_study import records, show
+from cardioembed_study import paths, records, show
 from cardioembed_study.forgetting import target
 from cardioembed_study.retrieval import tables
 
@@ -31,9 +30,9 @@ QUOTED = {  # what the sentences tell of: measurement, recipe, task
 
 
 def experiment(profile: str) -> dict[str, Mapping]:
-    """Return the committed records of a profile that ends early, such as ``domain``, by their second name; none before it was run.
+    """Return the committed records of a profile that ends early, such as ``domain``, by their second name.
 
-    Its corpus is there as ``corpus``.
+    None before it was run. Its corpus is there as ``corpus``.
     """
     folder = paths.BOOK / "results" / profile
     found = {file.name.split(".")[1]: records.read(file) for file in sorted(folder.glob(f"{profile}.*.json"))}

@@ -136,11 +136,7 @@ def in_order(found: Mapping[str, Any], order: Mapping[str, str]) -> list[tuple[s
 def matrix_rows(arms: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """Return each arm less the base, a row an arm and a column a task: MRR with its 95 % interval over documents."""
     return [
-        {"trained on": ARMS.get(arm, arm)}
-        | {
-            TASKS.get(t, t): show.with_interval(m)
-            for t, m in of.items()
-        }
+        {"trained on": ARMS.get(arm, arm)} | {TASKS.get(t, t): show.with_interval(m) for t, m in of.items()}
         for arm, of in in_order(arms, ARMS)
     ]
 
