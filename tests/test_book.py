@@ -24,6 +24,7 @@ from cardioembed_study.claims import checks, ledger, verdicts
 from cardioembed_study.claims import page as claims_page
 from cardioembed_study.corpus import manifests
 from cardioembed_study.forgetting import tables as forgetting_tables
+from cardioembed_study.medembed import tables as medembed_tables
 from cardioembed_study.notes import tables as note_tables
 from cardioembed_study.report import advice, front_page, published
 from cardioembed_study.retrieval import look
@@ -94,6 +95,7 @@ def fewest_numbers():
             similarity,
             {"tuned": ["a", "b"]},
         )
+        | medembed_tables.numbers({})
         | forgetting_tables.numbers({"tuned": ["a", "b"]}, {"tuned": (forgetting, comparison)}, {})
         | note_tables.numbers({}, {}, {"status": "not run"}, {}, "base")
         | front_page.answer(results, {}, "base")
@@ -389,7 +391,7 @@ def pages_alone(folder):
 def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path, monkeypatch):
     folder = pages_alone(tmp_path / "book")
     text = "\n".join(page.read_text() for page in PAGES)
-    for room in ("tables", "figures", "executed/domain"):
+    for room in ("tables", "figures", "executed/domain", "executed/medembed"):
         (folder / room).mkdir(parents=True)
     for name in re.findall(r"\{include\} tables/([\w-]+)\.md", text):
         (folder / "tables" / f"{name}.md").write_text(f"{show.HEAD}{show.table([{'model': 'a', 'MRR': 0.5}]).data}\n")
@@ -418,6 +420,7 @@ def test_pages_build_for_a_profile_with_the_fewest_tasks(tmp_path, monkeypatch):
         "03_retrieval",
         "domain/03_domain",
         "04_mteb",
+        "medembed/04_medembed",
         "05_mimic",
         "06_report",
     ):

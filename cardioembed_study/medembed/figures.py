@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from cardioembed_study import show
 from cardioembed_study.medembed import negatives, tables
 
-NOT_RUN = "the MedEmbed study was not run"
-
 
 def of_negatives(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
     """Return each choice of hard negatives less the base on dev, a row a choice.
@@ -21,7 +19,7 @@ def of_negatives(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame
         record: ``medembed.negatives``; ``None`` where the study was not run.
     """
     if record is None:
-        return show.nothing(NOT_RUN)
+        return show.nothing(tables.NOT_RUN)
     rows = [
         {"group": "", "row": f"{negatives.ORDER[name]}: {record['counts']['texts'][name]} texts a pair"}
         | {"mark": "mean of the seeds"}
@@ -41,7 +39,7 @@ def of_recipes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
         record: ``medembed.recipes``; ``None`` where the study was not run.
     """
     if record is None:
-        return show.nothing(NOT_RUN)
+        return show.nothing(tables.NOT_RUN)
     tasks = list(next(iter(record["metrics"].values())))
     rows = [
         {"group": "", "row": f"{tables.TASKS.get(task, task)}, n = {record['counts'][task]['queries']}", "mark": name}
@@ -60,7 +58,7 @@ def of_sizes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
         record: ``medembed.sizes``; ``None`` where the study was not run.
     """
     if record is None:
-        return show.nothing(NOT_RUN)
+        return show.nothing(tables.NOT_RUN)
     rows = [
         {"task": tables.JOINED[task], "layers": record["counts"]["layers"][recipe], **_ends(m)}
         | {"base": m["base"], "tuned": m["tuned"]}
@@ -92,7 +90,7 @@ def of_widths(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
         record: ``medembed.widths``; ``None`` where the study was not run.
     """
     if record is None:
-        return show.nothing(NOT_RUN)
+        return show.nothing(tables.NOT_RUN)
     rows = [
         {"task": tables.JOINED[task], "model": recipe, "kept": precision, "width": int(width)}
         | {"bytes": record["counts"]["bytes"][precision][width], "score": m["score"]}

@@ -8,6 +8,7 @@ from typing import Any
 from cardioembed_study import show
 from cardioembed_study.medembed import negatives
 
+NOT_RUN = "the MedEmbed study was not run"
 TASKS = {
     "definition_cardiology": "definitions, cardiology",
     "definition_other": "definitions, other subjects",
@@ -128,9 +129,8 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
     Args:
         medembed: of ``front_page.experiment``.
     """
-    quoted = dict.fromkeys(
-        ("medembed_chosen", "medembed_sizes", "medembed_nested", "medembed_nested_whole"), show.NOTHING
-    )
+    quoted = dict.fromkeys(("medembed_chosen", "medembed_sizes", "medembed_nested", "medembed_nested_whole"), NOT_RUN)
+    quoted["medembed_close"] = f"{negatives.CLOSE} MRR"
     if "negatives" in medembed:
         record = medembed["negatives"]
         m = record["metrics"][record["params"]["chosen"]]
