@@ -1,4 +1,4 @@
-"""A model cut to its first layers is what the whole model says after these layers, and another base for adapters."""
+"""Every architecture of models.yaml is run as its entry says; cut to its first layers it is another base for adapters."""
 
 import json
 
@@ -44,6 +44,55 @@ def saved(architecture: str, folder) -> models.ModelSpec:
     tokenizer.save_pretrained(folder)
     facts = {"prompts": {"query": "", "document": ""}, "width": 32, "max_length": 32}
     return models.ModelSpec(name=architecture, hub_id=str(folder), revision=None, pooling="mean", **facts)
+
+
+def alone(found: encoder.Encoder, prompt: str) -> np.ndarray:
+    """Return the reference: the pooled states of each text by itself, its prompt in front and nothing padded."""
+    states = [
+        found.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        for ids in encoder.tokenise(found, TEXTS, prompt)
+    ]
+    pooled = {"mean": [s.mean(0) for s in states], "cls": [s[0] for s in states], "last": [s[-1] for s in states]}
+    rows = torch.stack(pooled[found.pooling])
+    return (rows / rows.norm(dim=1, keepdim=True)).numpy()
+
+
+@EACH
+@pytest.mark.parametrize("how", ["mean", "cls", "last"])
+def test_a_vector_is_pooled_from_the_prompted_text_alone_whatever_is_padded_where(architecture, how, tmp_path):
+    prompt = "patient had "
+    spec = saved(architecture, tmp_path / "base").model_copy(update={"pooling": how, "prompts": {"query": prompt}})
+    found = models.load(spec, device="cpu")
+    for side in ("right", "left")[
+        : 1 if architecture == "BERT" else 2
+    ]:  # its positions are counted from the padding on
+        found.tokenizer.padding_side = side
+        np.testing.assert_allclose(encoder.encode(found, TEXTS, prompt=prompt), alone(found, prompt), rtol=0, atol=1e-5)
+    blind = how == "cls" and architecture in (
+        "GPT-NeoX",
+        "Qwen3",
+        "Gemma2",
+    )  # a causal model's first token sees itself alone
+    assert (abs(alone(found, prompt) - alone(found, "")).max() > 1e-3) != blind
+
+
+@EACH
+def test_an_adapter_is_read_back_by_both(architecture, tmp_path):
+    spec = saved(architecture, tmp_path / "base").model_copy(update={"prompts": {"query": "patient had "}})
+    found = models.load(spec, device="cpu")
+    before = encoder.encode(found, TEXTS)
+    tuned = tiny.with_adapter(found, rank=2)
+    for name, parameter in tuned.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.fill_(0.05)
+    folder = export.save(encoder.with_model(tuned, tuned.model.eval()), spec, tmp_path / "tuned", {})
+    for prompt in spec.prompts["query"], "":
+        wanted = encoder.encode(tuned, TEXTS, prompt=prompt)
+        again = encoder.encode(models.load(spec, adapter=folder, device="cpu"), TEXTS, prompt=prompt)
+        np.testing.assert_allclose(again, wanted, rtol=0, atol=1e-5)
+        theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, prompt=prompt)
+        np.testing.assert_allclose(theirs, wanted, rtol=0, atol=1e-5)
+    assert abs(wanted - before).max() > 1e-3
 
 
 def first(spec: models.ModelSpec, layers: int) -> models.ModelSpec:
