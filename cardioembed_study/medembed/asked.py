@@ -136,16 +136,17 @@ def model(profile: str, name: str) -> Encoder:
     return models.load(models.spec(records.read(place)["params"]["base"], paths.MODELS), adapter=adapter)
 
 
-def embedded(asked: Mapping[str, Asked], profile: str, name: str) -> dict[str, tuple[NDArray, NDArray]]:
-    """Return the vectors of queries and passages of each task (``vectors``), by ``model`` and the profile's cache."""
-    encoder = model(profile, name)
-    return {task: vectors(a, encoder, paths.artifacts(profile) / "embeddings") for task, a in asked.items()}
+def embedded(
+    asked: Mapping[str, Asked], encoder: Encoder, cache: Path
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return the vectors of queries and passages of each task (``vectors``)."""
+    return {name: vectors(task, encoder, cache) for name, task in asked.items()}
 
 
-def scores(asked: Mapping[str, Asked], profile: str, name: str) -> dict[str, NDArray[np.float64]]:
-    """Return what a model of ``model`` scores on each task, query by query, by the cosines of its vectors."""
-    made = embedded(asked, profile, name)
-    return {task: score(asked[task], queries @ passages.T) for task, (queries, passages) in made.items()}
+def scores(asked: Mapping[str, Asked], encoder: Encoder, cache: Path) -> dict[str, NDArray[np.float64]]:
+    """Return what a model scores on each task, query by query, by the cosines of its vectors."""
+    made = embedded(asked, encoder, cache)
+    return {name: score(asked[name], queries @ passages.T) for name, (queries, passages) in made.items()}
 
 
 def score(asked: Asked, similarities: ArrayLike) -> NDArray[np.float64]:
