@@ -7,11 +7,13 @@ import pytest
 from cardioembed_study.claims import ledger, properties
 
 CLAIMS = ("study.table.Base.mrr", "study.table.Tuned.mrr", "study.gain")
-CONFIRMATORY = {  # the digests with which they were committed, before the experiment
+CONFIRMATORY = {  # the digests with which they were committed, before the experiments
     "specialty_helps": "225f06f161e2",
     "format_helps": "160286e5a430",
     "format_more_than_specialty": "7a78b76587c4",
     "specialty_interaction": "3c1e79d479ba",
+    "mined_negatives_help": "3ddcd23c74e9",
+    "small_gains_more": "3d5f5f56fcda",
 }
 FILE = """
 properties:

@@ -64,6 +64,16 @@ def contrast(results: Results, model: str, name: str) -> Measured | None:
     return Measured(found["difference"], found["low"], found["high"], *counted, page=DOMAIN)
 
 
+def of_medembed(results: Results, model: str, part: str) -> Measured | None:
+    """Return a difference of the MedEmbed study on held-out definitions; its seeds are those of the recipe that has fewest."""
+    found = ((metrics(results, "medembed", model) or {}).get(part) or {}).get("definitions")
+    if not found:
+        return None
+    seeds = min(map(len, results["medembed"][model]["params"]["members"].values()))
+    counted = seeds, found["queries"], "definitions", found["documents"]
+    return Measured(found["difference"], found["low"], found["high"], *counted, page="medembed")
+
+
 def in_domain_gain(results: Results) -> Measured | None:
     """Return the paired difference of the seeds' mean on held-out cardiology definitions."""
     gain = (metrics(results, "comparison", "tuned") or {}).get(HEADLINE)
@@ -335,4 +345,6 @@ TESTS: dict[str, Callable[[Results], Measured | None]] = {
     "format_helps": partial(contrast, model="folds", name="format"),
     "format_more_than_specialty": partial(contrast, model="folds", name="format_less_specialty"),
     "specialty_interaction": partial(contrast, model="matrix", name="interaction"),
+    "mined_negatives_help": partial(of_medembed, model="recipes", part="chosen_less_none"),
+    "small_gains_more": partial(of_medembed, model="sizes", part="smallest_less_largest"),
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -206,6 +207,31 @@ def joined(scored: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:
 def units(asked: Mapping[str, Asked]) -> dict[str, list[str]]:
     """Return the units of the bootstrap of each key of ``JOINED``, query by query."""
     return {name: [unit for task in tasks for unit in asked[task].clusters] for name, tasks in JOINED.items()}
+
+
+def contrast(
+    asked: Mapping[str, Asked],
+    outcomes: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    runs: Sequence[str],
+    others: Sequence[str],
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Return the mean of some models less that of others, by key of ``JOINED``: ``contrasts.measured``.
+
+    Args:
+        asked: tasks by name.
+        outcomes: by model, then by task (``scores``).
+        runs: names of the models whose scores are averaged.
+        others: of those taken away.
+        seed: of draws and sign flips.
+    """
+    means = [[joined(outcomes[name]) for name in names] for names in (runs, others)]
+    return {
+        name: contrasts.measured(
+            np.subtract(*(np.mean([one[name] for one in each], axis=0) for each in means)), clusters, seed
+        )
+        for name, clusters in units(asked).items()
+    }
 
 
 def counts(asked: Asked) -> dict[str, int]:

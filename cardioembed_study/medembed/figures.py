@@ -32,25 +32,6 @@ def of_negatives(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame
     return show.forest(drawn, words), drawn
 
 
-def of_recipes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
-    """Return what each recipe gains or loses on each held-out task.
-
-    Args:
-        record: ``medembed.recipes``; ``None`` where the study was not run.
-    """
-    if record is None:
-        return show.nothing(tables.NOT_RUN)
-    tasks = list(next(iter(record["metrics"].values())))
-    rows = [
-        {"group": "", "row": f"{tables.TASKS.get(task, task)}, n = {record['counts'][task]['queries']}", "mark": name}
-        | _ends(record["metrics"][name][task])
-        for task in tasks
-        for name in record["metrics"]
-    ]
-    drawn = pl.DataFrame(rows)
-    return show.forest(drawn, "difference from the base, in the task's own score (0 to 1)\nbars: 95 % interval"), drawn
-
-
 def of_sizes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
     """Return what tuning gains or loses by size, a panel a task.
 

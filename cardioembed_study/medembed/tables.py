@@ -47,6 +47,23 @@ def recipe_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "tuned": m["tuned"],
             **show.change(m),
         }
+        for name, tasks in record["metrics"]["recipes"].items()
+        for task, m in tasks.items()
+    ]
+
+
+def prompt_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is lost or gained without an instruction, a row a model and task."""
+    return [
+        {
+            "model": name,
+            "task": TASKS.get(task, task),
+            "n": record["counts"][task]["queries"],
+            "with it": m["base"],
+            "without": m["tuned"],
+            "without less with": show.with_interval(m),
+            "p (Holm)": show.p_value(m["p_holm"]),
+        }
         for name, tasks in record["metrics"].items()
         for task, m in tasks.items()
     ]
@@ -134,12 +151,18 @@ def sections(medembed: Mapping[str, Mapping]) -> dict[str, list[dict[str, Any]]]
     Args:
         medembed: of ``front_page.experiment``.
     """
-    made = {"negatives": negatives.rows, "recipes": recipe_rows, "sizes": size_rows, "widths": width_rows}
+    made = {"negatives": negatives.rows, "recipes": recipe_rows, "prompts": prompt_rows}
+    made |= {"sizes": size_rows, "widths": width_rows}
     found = {name: rows(medembed[name]) if name in medembed else [] for name, rows in made.items()}
-    less, nested = (
+    chosen, less, nested = (
         medembed[name]["metrics"][part] if name in medembed else {}
-        for name, part in (("sizes", "smallest_less_largest"), ("widths", "matryoshka_less_none"))
+        for name, part in (
+            ("recipes", "chosen_less_none"),
+            ("sizes", "smallest_less_largest"),
+            ("widths", "matryoshka_less_none"),
+        )
     )
+    found["negatives-contrasts"] = contrast_rows({JOINED[n]: m for n, m in chosen.items()}, "chosen less none")
     found["sizes-contrasts"] = contrast_rows({JOINED[n]: m for n, m in less.items()}, "gain of 1 layer less that of 6")
     each = {f"{JOINED[n]}, {width} numbers": m for n, widths in nested.items() for width, m in widths.items()}
     found["widths-contrasts"] = contrast_rows(each, "nested training less plain")
@@ -152,7 +175,8 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
     Args:
         medembed: of ``front_page.experiment``.
     """
-    quoted = dict.fromkeys(("medembed_chosen", "medembed_sizes", "medembed_nested", "medembed_nested_whole"), NOT_RUN)
+    quoted = dict.fromkeys(("medembed_mined", "medembed_prompt"), NOT_RUN)
+    quoted |= dict.fromkeys(("medembed_chosen", "medembed_sizes", "medembed_nested", "medembed_nested_whole"), NOT_RUN)
     mixes = merging.published_mixes()
     quoted["medembed_close"] = f"{negatives.CLOSE} MRR"
     quoted["medembed_mix"] = f"{100 * mixes['difference'].max():.2f}"
@@ -163,6 +187,12 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
         quoted["medembed_chosen"] = (
             f"{negatives.ORDER[record['params']['chosen']]}, {show.with_interval(m)} over the base"
         )
+    if "recipes" in medembed:
+        quoted["medembed_mined"] = _judged(medembed["recipes"]["metrics"]["chosen_less_none"]["definitions"])
+    if "prompts" in medembed:
+        found = [(m, TASKS[task]) for task, m in medembed["prompts"]["metrics"]["base"].items()]
+        m, task = max(found, key=lambda pair: pair[0]["difference"])
+        quoted["medembed_prompt"] = f"{show.with_interval(m)} without it on {task}"
     if "sizes" in medembed:
         quoted["medembed_sizes"] = _judged(medembed["sizes"]["metrics"]["smallest_less_largest"]["definitions"])
     if "widths" in medembed:
