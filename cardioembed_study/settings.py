@@ -154,6 +154,9 @@ Length = Annotated[int, Field(ge=8, le=131_072)]  # tokens
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy and torch both take
 Name = Annotated[str, _like(NAME, NAMED)]
 NameOrNone = Annotated[str, _like(f"({NAME})?", NAMED)]
+Variable = Annotated[
+    str, _like("([A-Z][A-Z0-9_]*)?", "the name of an environment variable: capital letters, digits and '_'")
+]
 Few = [Field(max_length=1000), AfterValidator(_each_once)]
 Names = Annotated[list[Name], *Few]
 Sources = Annotated[list[Annotated[Name, _lies_in("sources")]], Field(min_length=1), *Few]
@@ -202,7 +205,7 @@ class Queries(Parameters):
 
     writer: Literal["rule", "service", "local"]
     service: Annotated[str, _like(r"(https?://\S+)?", "an address, http://… or https://…", 2000)]
-    service_key: Annotated[str, _like(r"\w*", "the name of an environment variable")]
+    service_key: Variable
     model: Annotated[str, _like(r"[\w.:/~-]*", "letters, digits and '.', ':', '/', '~', '_', '-'", 500)]
     kinds: Annotated[list[Literal["keyword", "natural_language", "procedure", "paraphrase"]], Field(min_length=1), *Few]
     sentences: Annotated[int, Field(ge=1, le=100)]
@@ -334,7 +337,7 @@ class Mimic(Parameters):
     models: Names
     service: Annotated[str, _like(r"(https?://\S+)?", "an address, http://… or https://…", 2000)]
     service_model: Annotated[str, _like(r"[\w.-]*", "letters, digits, '.', '_' and '-'")]
-    service_key: Annotated[str, _like(r"\w*", "the name of an environment variable")]
+    service_key: Variable
     max_length: Length
     codes: Annotated[int, Field(ge=1, le=20_000)]
     sampled: Annotated[int, Field(ge=10, le=1_000_000)]
@@ -597,7 +600,8 @@ def _explain(stem: str, problem: Mapping[str, Any]) -> str:
         said += f', to papermill as -y "{name}: [{re.sub("[^A-Za-z0-9._, -]", "", found[:100])}]"'
     if problem["type"] == "float_type" and re.fullmatch(r"\d+e-?\d{1,2}", str(found)):
         said += f"; YAML takes it for a word: write {found.replace('e', '.0e')}"
-    return f"{stem}: {name} is {found!r:.100}; {said}"
+    shown = "not shown here" if name == "service_key" else f"{found!r:.100}"  # it may be the key itself
+    return f"{stem}: {name} is {shown}; {said}"
 
 
 def _assignments(source: str) -> list[tuple[str, ast.expr]]:

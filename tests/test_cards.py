@@ -102,6 +102,12 @@ def test_nothing_worse_and_documents_are_told_where_the_records_have_them(result
     assert "177 queries from 5 documents" in text
 
 
+def test_a_card_names_the_kind_of_pairs_that_development_asked(results, tmp_path):
+    change(results, f"train.{RUN}", params=read(f"train.{RUN}")["params"] | {"pairs": ["heading", "definition"]})
+    text = cards.write(tmp_path, NAME, RUN, results).read_text()
+    assert "- MRR on held-out development pairs of kind heading (n = " in text
+
+
 def test_a_run_that_04_did_not_ask_has_no_score_there(results, tmp_path):
     change(results, "forgetting.tuned", params=read("forgetting.tuned")["params"] | {"runs": ["seed18"]})
     (results / f"mteb.{RUN}.json").unlink()

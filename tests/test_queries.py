@@ -247,6 +247,8 @@ BAD = {
     "a question for keywords": (of("what slows it?", "pulse two"), "wrong_form"),
     "too long": (of("one two three four five six seven eight nine", "pulse two"), "wrong_length"),
     "two lines": (of("pulse\none", "pulse two"), "string_pattern_mismatch"),
+    "a terminal's command": (of("pulse \x1b[2J one", "pulse two"), "string_pattern_mismatch"),
+    "a line's end in Unicode": (of("pulse\u2028one", "pulse two"), "string_pattern_mismatch"),
     "copied": (of("pulse two", "bisoprolol should slow the pulse of most patients"), "copied"),
 }
 
@@ -344,6 +346,9 @@ NO_ANSWER = {
     "error": {"error": "none"},
     "list": [],
     "the key": answer(f'{{"queries": "{KEY}"}}'),
+    "fewer than no tokens": answer(QUERIES) | {"usage": {"prompt_tokens": -5}},
+    "more tokens than there are": answer(QUERIES) | {"usage": {"completion_tokens": 10**30}},
+    "too long": answer(QUERIES) | {"more": "x" * writers.REPLY_BYTES},
 }
 
 
@@ -356,6 +361,21 @@ def test_a_body_that_is_no_answer_is_asked_for_again_and_not_kept(service, corpu
     assert record["counts"]["faults"] == {"unusable": 2} and record["counts"]["skipped"] == {"keyword": 1}
     assert written(p)["counts"]["skipped"] == {}, "the next run asks for it"
     assert KEY.encode() not in everything(corpus.parent)
+
+
+def test_what_a_service_says_of_an_end_or_of_no_tokens_is_not_taken_at_its_word(service, corpus):
+    unknown = answer("", f"{KEY} {next(iter(TEXTS))}") | {"usage": {"prompt_tokens": None}}
+    service.script = [(200, {}, unknown)]
+    record = written(given(service, kinds=["keyword"], at_a_time=1))
+    assert record["counts"]["faults"] == {"other": 1}
+    assert record["counts"]["tokens"] == {"requests": 5, "prompt_tokens": 400, "completion_tokens": 40}
+    assert KEY.encode() not in everything(corpus.parent)
+
+
+def test_a_reply_of_braces_does_not_hang(no_hang):
+    task = asking.Task("keyword", 1, SENTENCE, "a", ("s", "d", "t", "train"), frozenset())
+    with pytest.raises(asking.Fault):
+        asking.read(task, "{" * 10**6)
 
 
 def test_a_filter_that_refuses_one_passage_is_counted_and_the_rest_is_written(service, corpus):

@@ -51,6 +51,13 @@ def test_the_rate_has_wilsons_interval(tmp_path):
     )
 
 
+def test_a_sample_that_a_spreadsheet_wrote_is_read(tmp_path):
+    judged(tmp_path / "sample.csv", "dense:1-9,num=1", ["TRUE", "FALSE"])
+    pl.read_csv(tmp_path / "sample.csv").write_csv(tmp_path / "sample.csv", separator=";", include_bom=True)
+    review.keep(tmp_path / "sample.csv", tmp_path / "judged.csv")
+    assert review.rates(tmp_path / "judged.csv").select("negatives", "n", "false").rows() == [("dense:1-9,num=1", 2, 1)]
+
+
 def test_a_row_without_a_judgement_is_refused(tmp_path):
     judged(tmp_path / "sample.csv", "mined", ["true", "perhaps", ""])
     with pytest.raises(ValueError, match=r"sample\.csv: 2 of 3 rows have no judgement"):

@@ -41,6 +41,14 @@ def test_a_search_shows_base_and_first_run_place_by_place_and_the_base_alone_unt
     assert both == ["1  base    1.000  d0, s\n     text 0", "1  seed17  1.000  d2, s\n     text 2"]
 
 
+def test_no_character_of_a_text_steers_the_terminal(made, capsys):
+    rows = [row | {"text": "a\x1b[2Jb\u202ec\x9bd\te"} for row in ROWS]
+    with files.replacing(made / "corpus" / "passages.parquet") as aside:
+        pl.DataFrame(rows).write_parquet(aside)
+    assert command.main(["search", "embedded", "Where?", "-k", "1"]) == 0
+    assert capsys.readouterr().out.endswith("     a[2Jbcd\te\n")
+
+
 def test_another_run_is_shown_where_it_is_asked_for(made):
     train(made, "seed18")
     assert "seed18 its tuned model" in next(command.answers("embedded", "Where?", "seed18", k=1))

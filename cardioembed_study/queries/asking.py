@@ -24,7 +24,9 @@ LONGEST_TERM = 4  # words
 NAMES = re.compile(  # abbreviations, and drugs by the ends that their classes have
     r"[A-Z]+\d*[A-Z]\w*|\w{2,}(?:olol|pril|sartan|statin|dipine|[pf]arin|xaban|gatran|grel|gliflozin|semide|thiazide|darone|mycin|cillin)s?"
 )
-Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=1000, pattern=r"^[^\r\n]+$")]
+Line = Annotated[  # without line ends, and characters that are not seen
+    str, StringConstraints(strip_whitespace=True, min_length=3, max_length=1000, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")
+]
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ def read(task: Task, reply: str) -> list[tuple[str, int]]:
     Raises:
         Fault: the reply is not of its form, or a query or paraphrase not as it must be.
     """
-    inside = re.search(r"\{.*\}", reply, re.S)
+    inside = reply[reply.find("{") : reply.rfind("}") + 1]
     form = Paraphrase if task.kind == "paraphrase" else Written
     try:
-        got = form.model_validate_json(inside[0] if inside else reply)
+        got = form.model_validate_json(inside or reply)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise Fault(fault["type"], f"{'.'.join(map(str, fault['loc'])) or 'the reply'}: {fault['msg']}") from None

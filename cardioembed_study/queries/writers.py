@@ -10,8 +10,9 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import from_json
 
 from cardioembed_lib import files
@@ -27,15 +28,20 @@ OTHERWISE = "correct `service`, `model` or `most_tokens`, or ask who runs the se
 LATER = "what is done is kept: run again later to go on from there"
 TEMPLATE = "{% for message in messages %}{{ message.content }}\n\n{% endfor %}"  # where a model has none of its own
 UNUSABLE, REFUSED = "unusable", "refused"  # ends of answers that are not kept
+ENDS = ("stop", "length", "content_filter", "tool_calls", "function_call", UNUSABLE, REFUSED)  # others: "other"
+REPLY_BYTES = 2**24  # of a body that are read: more than 65,536 tokens need
+
+End = Annotated[str, BeforeValidator(lambda end: end if end in ENDS else "other")]
+Tokens = Annotated[int, BeforeValidator(lambda n: n or 0), Field(ge=0, le=10**7)]
 
 
 class Reply(BaseModel):
     """What a model answered: its text, why it ended (``stop``, ``length``, ...), and tokens read and written."""
 
     text: str
-    finish: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    finish: End
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
 
 
 Messages = list[dict[str, str]]
@@ -98,7 +104,7 @@ def service(p: Queries) -> Ask:
 def _read(body: bytes, key: str) -> Reply:
     """Return what ``/chat/completions`` answered; never with the key in it."""
     try:
-        got = from_json(body)
+        got = from_json(body[:REPLY_BYTES])
         choice, usage = got["choices"][0], got.get("usage") or {}
         text, finish = choice["message"].get("content") or "", choice.get("finish_reason") or "stop"
         reply = Reply(text=text, finish=finish, **usage)

@@ -54,7 +54,9 @@ def keep(sample: Path, judged: Path = JUDGED) -> None:
     Raises:
         ValueError: if a row is not judged ``true`` or ``false``.
     """
-    found = pl.read_csv(sample, infer_schema=False).select(KEPT)
+    separator = ";" if b";" in sample.read_bytes().split(b"\n")[0] else ","  # a spreadsheet's, as is TRUE
+    found = pl.read_csv(sample, infer_schema=False, separator=separator).select(KEPT)
+    found = found.with_columns(pl.col("false_negative").str.to_lowercase())
     strange = found.filter(~pl.col("false_negative").is_in(["true", "false"]).fill_null(False))
     if len(strange):
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -57,12 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings(record=True) as doubts:
             warnings.simplefilter("always", UserWarning)
             for line in _lines(chosen):
-                sys.stdout.write(f"{line}\n")
-        sys.stderr.writelines(f"{doubt.message}\n" for doubt in doubts if doubt.category is UserWarning)
+                sys.stdout.write(f"{_harmless(line)}\n")
+        sys.stderr.writelines(f"{_harmless(str(doubt.message))}\n" for doubt in doubts if doubt.category is UserWarning)
     except (ValueError, KeyError, OSError, pl.exceptions.PolarsError) as error:
-        sys.stderr.write(f"{error.args[0] if isinstance(error, KeyError) else error}\n")
+        sys.stderr.write(_harmless(f"{error.args[0] if isinstance(error, KeyError) else error}\n"))
         return 1
     return 0
+
+
+def _harmless(text: str) -> str:
+    """Return a text without characters that steer a terminal or turn its lines round; line ends and tabs stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "", text)
 
 
 def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
