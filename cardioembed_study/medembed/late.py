@@ -8,12 +8,13 @@ Shapes: Q queries, N passages, T tokens, D width.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,12 +25,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from sentence_transformers import (
-    MultiVectorEncoder,
-    MultiVectorEncoderTrainer,
-    MultiVectorEncoderTrainingArguments,
-    util,
-)
+from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainer, util
+from sentence_transformers import MultiVectorEncoderTrainingArguments as Arguments
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
@@ -42,8 +39,11 @@ from cardioembed_lib.encoder import Encoder
 from cardioembed_study.embeddings import SHARD
 from cardioembed_study.medembed.asked import Asked
 
+ADAPTER = {"rank": 16, "alpha": 32.0, "dropout": 0.05, "targets": "all-linear"}  # as in all our runs
+LENGTH = 128  # tokens of a text in training, as in all our runs
 CHUNK = 2**23  # numbers that MaxSim holds at once: 32 MiB in float32
 COLUMNS = 512  # passages turned to float32 at once
+KEPT = ("vectors", "lengths")  # what a file of the cache holds
 MADE = "late.json"  # what a trained model was made of, and its history
 REMEDY = "remove the folder and train it again"
 
@@ -61,12 +61,8 @@ def untrained(encoder: Encoder, width: int | None = None, *, query_length: int |
     with tempfile.TemporaryDirectory() as folder:
         for part in (encoder.model, encoder.tokenizer):
             part.save_pretrained(folder)
-        transformer = Transformer(
-            folder,
-            model_kwargs={"attn_implementation": "sdpa"},
-            query_length=query_length or encoder.max_length,
-            document_length=encoder.max_length,
-        )
+        lengths = {"query_length": query_length or encoder.max_length, "document_length": encoder.max_length}
+        transformer = Transformer(folder, model_kwargs={"attn_implementation": "sdpa"}, **lengths)
     transformer.model.config.name_or_path = encoder.name
     modules = [transformer, MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
     if width:
@@ -78,14 +74,7 @@ def untrained(encoder: Encoder, width: int | None = None, *, query_length: int |
 
 
 def trained(
-    model: MultiVectorEncoder,
-    pairs: pl.DataFrame,
-    plan: training.Plan,
-    folder: Path,
-    *,
-    rank: int = 16,
-    max_length: int = 128,
-    progress: bool = True,
+    model: MultiVectorEncoder, pairs: pl.DataFrame, plan: training.Plan, folder: Path, progress: bool = True
 ) -> MultiVectorEncoder:
     """Return the model tuned on pairs, from ``folder`` if that very training is finished there.
 
@@ -99,25 +88,22 @@ def trained(
         plan: batches, learning rate, warm-up and half a cosine, decay, clipping, seed, precision; ``temperature`` divides a
             MaxSim, the sum over a query's tokens, so that 1.0 is ColBERT's and the library's.
         folder: model of safetensors, what it was made of with its history (``MADE``), and the digests of all files.
-        rank: of the adapter; it is weighted as in all our runs, alpha = 2 r.
-        max_length: tokens of a text while training.
         progress: show a bar.
 
     Raises:
         ValueError: if the folder holds another training or was changed, or there are too few pairs for a batch.
     """
     plan = replace(plan, one_of_group=True, precision=training.precision(plan.precision))
-    made = {"plan": asdict(plan), "rank": rank, "max_length": max_length, "base": fingerprint(model)}
-    made["pairs"] = hashlib.sha256(
-        pairs.select("anchor", "positive", "negatives", "group").write_json().encode()
-    ).hexdigest()
+    texts = pairs.select("anchor", "positive", "negatives", "group").write_json()
+    made = {"plan": asdict(plan), "adapter": ADAPTER, "max_length": LENGTH, "base": fingerprint(model)}
+    made["pairs"] = hashlib.sha256(texts.encode()).hexdigest()
     if (folder / models.SUMS).exists():
         if (found := made_of(folder)["made"]) != made:
             odd = ", ".join(key for key in made if made[key] != found.get(key))
             raise ValueError(f"{folder.name} holds another training ({odd}); choose another folder, or {REMEDY}")
         return load(folder)
     started = time.monotonic()
-    history = _train(model, pairs, plan, rank, max_length, progress)
+    history = _train(model, pairs, plan, progress)
     model.save_pretrained(str(folder), create_model_card=False)
     seconds = time.monotonic() - started
     files.write(folder / MADE, json.dumps({"made": made, "seconds": seconds, "history": history}, indent=1))
@@ -137,43 +123,27 @@ def made_of(folder: Path) -> dict:
     return json.loads((folder / MADE).read_text(encoding="utf-8"))
 
 
-def _train(
-    model: MultiVectorEncoder, pairs: pl.DataFrame, plan: training.Plan, rank: int, max_length: int, progress: bool
-) -> list[dict]:
+def _train(model: MultiVectorEncoder, pairs: pl.DataFrame, plan: training.Plan, progress: bool) -> list[dict]:
     """Train in place, merge the adapter and return loss and learning rate of each step."""
     groups = (pairs["group"].rank("dense") - 1).cast(pl.Int64).to_list()
     drawn = (training.batches(len(pairs), plan, epoch, groups) for epoch in range(plan.epochs))
     if not (batches := [rows.tolist() for batch in drawn for rows in batch]):
         raise ValueError(
-            f"{len(pairs)} pairs in {len(set(groups))} groups make no batch of {plan.batch_size}; lower it"
+            f"{len(pairs)} pairs, {len(set(groups))} groups: no batch of {plan.batch_size}; lower batch_size"
         )
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    adapter = {"rank": rank, "alpha": 2.0 * rank, "dropout": 0.05, "targets": "all-linear", "seed": plan.seed}
-    model[0].model = lora.attach(model[0].model, **adapter)
+    model[0].model = lora.attach(model[0].model, **ADAPTER, seed=plan.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = MultiVectorEncoderTrainingArguments(
-            scratch,
-            max_steps=len(batches),
-            batch_sampler=lambda *_, **__: batches,
-            per_device_train_batch_size=plan.batch_size,
-            learning_rate=plan.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=max(1, round(plan.warmup_fraction * len(batches))),
-            weight_decay=plan.weight_decay,
-            max_grad_norm=plan.clip_norm,
-            optim="adamw_torch",
-            seed=plan.seed,
-            max_length=max_length,
-            bf16=plan.precision == "bfloat16",
-            use_cpu=model.device.type == "cpu",
-            dataloader_pin_memory=False,
-            save_strategy="no",  # a checkpoint holds pickles
-            report_to="none",
-            logging_steps=1,
-            disable_tqdm=not progress,
-        )
+        warmup = max(1, round(plan.warmup_fraction * len(batches)))
+        rates = {"learning_rate": plan.learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": warmup}
+        recipe = {"optim": "adamw_torch", "weight_decay": plan.weight_decay, "max_grad_norm": plan.clip_norm}
+        recipe |= rates | {"seed": plan.seed, "bf16": plan.precision == "bfloat16"}
+        sizes = {"max_length": LENGTH, "per_device_train_batch_size": plan.batch_size, "max_steps": len(batches)}
+        quiet = {"report_to": "none", "logging_steps": 1, "disable_tqdm": not progress, "dataloader_pin_memory": False}
+        quiet |= {"save_strategy": "no", "use_cpu": model.device.type == "cpu"}  # a checkpoint would hold pickles
+        arguments = Arguments(scratch, batch_sampler=lambda *_, **__: batches, **recipe, **sizes, **quiet)
         loss = MultiVectorMultipleNegativesRankingLoss(model, scale=1 / plan.temperature, mini_batch_size=32)
         trainer = MultiVectorEncoderTrainer(model, arguments, _columns(model, pairs), loss=loss)
         trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
@@ -182,17 +152,15 @@ def _train(
         trainer.train()
     model[0].model = lora.merge(model[0].model)
     model.eval()
-    return [
-        {k: row[k] for k in ("step", "loss", "learning_rate")} for row in trainer.state.log_history if "loss" in row
-    ]
+    log = trainer.state.log_history
+    return [{key: row[key] for key in ("step", "loss", "learning_rate")} for row in log if "loss" in row]
 
 
 class _Bar(ProgressCallback):
     """A bar with the loss beside it, where the library writes a line a step."""
 
     def on_log(self, args, state, control, logs=None, **_) -> None:
-        if self.training_bar is not None:
-            self.training_bar.set_postfix(loss=logs.get("loss"))
+        self.training_bar.set_postfix(loss=logs.get("loss"))
 
 
 def _columns(model: MultiVectorEncoder, pairs: pl.DataFrame) -> datasets.Dataset:
@@ -219,59 +187,42 @@ def fingerprint(model: MultiVectorEncoder) -> str:
 def vectors(asked: Asked, model: MultiVectorEncoder, cache: Path) -> tuple[Tokens, Tokens]:
     """Return the token vectors of queries and passages, from ``cache`` as far as this model has seen these texts.
 
-    Args:
-        asked: the task.
-        model: of any weights: they are part of the key, as are the texts.
-        cache: folder of files, one for ``SHARD`` texts; what is damaged is embedded again.
+    A file holds ``SHARD`` texts; its key is of weights and texts; what is damaged is embedded again.
     """
     weights = fingerprint(model)
-    return tuple(
-        _cached(texts, encode, f"{weights} {side}", cache)
-        for side, texts, encode in (
-            ("query", asked.queries, model.encode_query),
-            ("document", asked.passages, model.encode_document),
-        )
-    )
+    queries = _cached(asked.queries, model.encode_query, f"{weights} query", cache)
+    return queries, _cached(asked.passages, model.encode_document, f"{weights} document", cache)
 
 
-def _cached(texts: Sequence[str], encode, key: str, cache: Path) -> Tokens:
+def _cached(texts: Sequence[str], encode: Callable[..., list], key: str, cache: Path) -> Tokens:
     found: Tokens = []
-    for start in tqdm(
-        range(0, len(texts), SHARD), desc="token vectors", unit=f"{SHARD} texts", disable=len(texts) <= SHARD
-    ):
-        shard = list(texts[start : start + SHARD])
-        name = hashlib.sha256(json.dumps([key, *shard]).encode()).hexdigest()[:24]
-        file = cache / f"{name}.safetensors"
+    shards = [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)]
+    for shard in tqdm(shards, desc="token vectors", unit=f"{SHARD} texts", disable=len(shards) < 2):
+        file = cache / f"{hashlib.sha256(json.dumps([key, *shard]).encode()).hexdigest()[:24]}.safetensors"
         if (known := _kept(file, len(shard))) is None:
             embedded = encode(shard, convert_to_numpy=True, show_progress_bar=False)
-            lengths = np.array([len(tokens) for tokens in embedded])
-            known = np.concatenate(embedded).astype(np.float16), lengths
+            known = np.concatenate(embedded).astype(np.float16), np.array([len(tokens) for tokens in embedded])
             with files.replacing(file) as aside:
-                save_file({"vectors": known[0], "lengths": lengths}, aside, {"sha256": _digest(file, *known)})
+                save_file(dict(zip(KEPT, known, strict=True)), aside, {"sha256": _digest(file, *known)})
         found += np.split(known[0], np.cumsum(known[1])[:-1])
     return found
 
 
-def _kept(file: Path, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _kept(file: Path, n: int) -> tuple[np.ndarray, ...] | None:
     """Return vectors and lengths of n texts; ``None`` if there are none, or others lie there, which a line then says."""
     if not file.exists():
         return None
-    try:
-        with safe_open(file, "np") as opened:
-            known = opened.get_tensor("vectors"), opened.get_tensor("lengths")
-            if len(known[1]) == n and (opened.metadata() or {}).get("sha256") == _digest(file, *known):
-                return known
-    except (SafetensorError, OSError, TypeError):
-        pass
+    with contextlib.suppress(SafetensorError, OSError, TypeError), safe_open(file, "np") as opened:
+        known = tuple(opened.get_tensor(name) for name in KEPT)
+        if len(known[1]) == n and opened.metadata()["sha256"] == _digest(file, *known):
+            return known
     tqdm.write(f"{file.parent.name}/{file.name} is not what was written; its texts are embedded again", file=sys.stderr)
     return None
 
 
 def _digest(file: Path, *arrays: np.ndarray) -> str:
-    digest = hashlib.sha256(file.stem.encode())
-    for array in arrays:
-        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
+    head = [file.stem, *(f"{array.dtype} {array.shape}" for array in arrays)]
+    return hashlib.sha256(b"".join([json.dumps(head).encode(), *(array.tobytes() for array in arrays)])).hexdigest()
 
 
 def similarities(queries: Tokens, passages: Tokens) -> NDArray[np.float32]:
@@ -296,8 +247,7 @@ def similarities(queries: Tokens, passages: Tokens) -> NDArray[np.float32]:
 
 def pooled(passages: Tokens, factor: float) -> Tokens:
     """Return about one vector for ``factor`` tokens: Ward clusters' means, the first token apart (arXiv 2409.14683)."""
-    pooling = HierarchicalTokenPooling(factor)
-    found = pooling.pool([torch.from_numpy(tokens).float() for tokens in passages])
+    found = HierarchicalTokenPooling(factor).pool([torch.from_numpy(tokens).float() for tokens in passages])
     return [tokens.numpy().astype(np.float16) for tokens in found]
 
 
@@ -308,13 +258,9 @@ def eight_bits(passages: Tokens) -> tuple[Tokens, int]:
     >>> vectors[0].round(2).tolist(), size
     ([[1.0, -0.5]], 4)
     """
-    found, size = [], 0
-    for tokens in passages:
-        scales = (np.abs(tokens).max(axis=1, keepdims=True).astype(np.float32) / 127).astype(np.float16)
-        codes = np.rint(tokens / scales.astype(np.float32)).clip(-127, 127).astype(np.int8)
-        found.append((codes * scales.astype(np.float32)).astype(np.float16))
-        size += codes.nbytes + scales.nbytes
-    return found, size
+    scales = [(np.abs(each).max(axis=1, keepdims=True) / np.float32(127)).astype(np.float16) for each in passages]
+    pairs = [(np.rint(each / scale).astype(np.int8), scale) for each, scale in zip(passages, scales, strict=True)]
+    return [codes * scale for codes, scale in pairs], sum(codes.nbytes + scale.nbytes for codes, scale in pairs)
 
 
 def size(passages: Tokens) -> dict[str, float]:
@@ -344,7 +290,7 @@ def second_pass(first: ArrayLike, second: ArrayLike, depth: int = 100) -> NDArra
     first, second = (np.asarray(scores, dtype=np.float32) for scores in (first, second))
     if first.shape != second.shape:
         raise ValueError(f"the passes score {first.shape} and {second.shape}; give both all queries and passages")
-    if depth >= first.shape[1]:
-        return np.where(np.isneginf(first), -np.inf, second)
-    border = -np.partition(-first, depth, axis=1)[:, depth : depth + 1]  # the best that must stay out
+    border = np.full((len(first), 1), -np.inf)
+    if depth < first.shape[1]:
+        border = -np.partition(-first, depth, axis=1)[:, depth : depth + 1]  # the best that must stay out
     return np.where(first > border, second, -np.inf).astype(np.float32)
