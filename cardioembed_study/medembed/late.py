@@ -9,6 +9,7 @@ Shapes: Q queries, N passages, T tokens, D width.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import sys
@@ -135,17 +136,20 @@ def _train(model: MultiVectorEncoder, pairs: pl.DataFrame, plan: training.Plan, 
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     model[0].model = lora.attach(model[0].model, **ADAPTER, seed=plan.seed)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=plan.learning_rate, weight_decay=plan.weight_decay, foreach=False)
+    rate = functools.partial(
+        training.learning_rate_at, steps=len(batches), peak=1.0, warmup_fraction=plan.warmup_fraction
+    )
+    both = optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     with tempfile.TemporaryDirectory() as scratch:
-        warmup = max(1, round(plan.warmup_fraction * len(batches)))
-        rates = {"learning_rate": plan.learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": warmup}
-        recipe = {"optim": "adamw_torch", "weight_decay": plan.weight_decay, "max_grad_norm": plan.clip_norm}
-        recipe |= rates | {"seed": plan.seed, "bf16": plan.precision == "bfloat16"}
+        recipe = {"seed": plan.seed, "bf16": plan.precision == "bfloat16", "max_grad_norm": plan.clip_norm}
         sizes = {"max_length": LENGTH, "per_device_train_batch_size": plan.batch_size, "max_steps": len(batches)}
         quiet = {"report_to": "none", "logging_steps": 1, "disable_tqdm": not progress, "dataloader_pin_memory": False}
         quiet |= {"save_strategy": "no", "use_cpu": model.device.type == "cpu"}  # a checkpoint would hold pickles
         arguments = Arguments(scratch, batch_sampler=lambda *_, **__: batches, **recipe, **sizes, **quiet)
         loss = MultiVectorMultipleNegativesRankingLoss(model, scale=1 / plan.temperature, mini_batch_size=32)
-        trainer = MultiVectorEncoderTrainer(model, arguments, _columns(model, pairs), loss=loss)
+        trainer = MultiVectorEncoderTrainer(model, arguments, _columns(model, pairs), loss=loss, optimizers=both)
         trainer.remove_callback(ProgressCallback if progress else PrinterCallback)
         if progress:
             trainer.add_callback(_Bar)
