@@ -274,12 +274,12 @@ def size(passages: Tokens) -> dict[str, float]:
 
 
 def milliseconds(queries: Tokens, passages: Tokens, n: int = 20) -> float:
-    """Return the median time of one query against all passages as they are kept, n queries measured one by one."""
+    """Return the median processor time of one query against all passages, n queries one by one; other work does not count."""
     times = []
     for query in queries[:n]:
-        started = time.perf_counter()
+        started = time.process_time()
         similarities([query], passages)
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return 1000 * float(np.median(times))
 
 
