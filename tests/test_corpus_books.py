@@ -209,6 +209,17 @@ def test_what_cannot_be_read_is_named_with_what_was_found_and_the_next_step(data
     refused(lambda: list(readers.documents(data, format, f"heart.{format}", divide=True)), f"heart.{format}: ", *words)
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_entry_is_told_with_the_files_name_however_it_is_packed(packing):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", packing) as packed:
+        packed.writestr("a.xhtml", "<p>The heart beats.</p>" * 9)
+    data.getbuffer()[46:56] = b"\xff" * 10  # behind the heads of the entry, of 37 bytes, and of LZMA, of 9
+    refused(
+        lambda: books.chapters(data.getvalue(), "epub", "heart.epub", True), "heart.epub: no sound epub", "copy it anew"
+    )
+
+
 def test_a_zip_that_unfolds_to_too_much_is_refused_unread(monkeypatch):
     monkeypatch.setattr(books, "UNFOLDED", 1000)
     data = zipped(word__document_xml="x" * 1001, word__media__a_png="x" * 9000)

@@ -71,6 +71,14 @@ def test_the_commands_print_documents_and_a_preview(mine, tmp_path, capsys):
     assert len(page.xpath("//ol/li")) == 20 and not page.xpath("//script | //link | //img | //*[@src or @href]")
 
 
+def test_pairs_instead_of_definitions_are_said_to_be_for_training(mine, capsys):
+    said = "<h1>Load {0}</h1><p><b>Preload {0}</b> is the stretch of the wall before it contracts.</p>"
+    said += "<p>With a higher preload {0} the heart beats with more strength.</p>"
+    (mine(cardiology="all") / "heart.html").write_text(BOOK.format("".join(map(said.format, "abc"))))
+    assert command.main(["preview", "mine"]) == 0
+    assert "instead of definitions (training takes those of train documents alone) 3" in capsys.readouterr().out
+
+
 def test_a_book_that_cannot_be_held_out_is_told_on_a_line_of_its_own(mine, capsys):
     folder = mine()
     (folder / "heart.html").write_text(BOOK.format(CHAPTER.format(n=1)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import re
 import subprocess
 import unicodedata
@@ -120,13 +121,15 @@ def _opened(data: bytes, format: str, name: str) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             texts = [entry for entry in packed.infolist() if PurePosixPath(entry.filename.lower()).suffix not in MEDIA]
-            if (size := sum(entry.file_size for entry in texts)) > UNFOLDED:
-                raise ValueError(f"{name}: {size:,} bytes of text, wanted at most {UNFOLDED:,}; divide the book")
-            if any(entry.flag_bits & 1 for entry in texts):
-                raise ValueError(f"{name}: the file has a password; {unlock}")
-            return _repacked({entry: packed.read(entry) for entry in texts}, f"{name}: the text is locked; {unlock}")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+            size, shut = sum(entry.file_size for entry in texts), any(entry.flag_bits & 1 for entry in texts)
+            held = {} if shut or size > UNFOLDED else {entry: packed.read(entry) for entry in texts}
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name}: no sound {format}, {error}; copy it anew from where it came") from None
+    if size > UNFOLDED:
+        raise ValueError(f"{name}: {size:,} bytes of text, wanted at most {UNFOLDED:,}; divide the book")
+    if shut:
+        raise ValueError(f"{name}: the file has a password; {unlock}")
+    return _repacked(held, f"{name}: the text is locked; {unlock}")
 
 
 def _repacked(entries: dict[zipfile.ZipInfo, bytes], locked: str) -> bytes:

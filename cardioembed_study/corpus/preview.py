@@ -48,7 +48,8 @@ def of(source: manifests.Source, folder: Path) -> dict[str, Any]:
     kept, removed = passages.deduplicate(frame)
     made = {kind: pairs.make(kept.with_columns(split=pl.lit("")), kind) for kind in pairs.KINDS}
     entries = pairs.of_glossary(made["definition"])
-    substitutes = {} if (n := len(made["definition"]) - len(entries)) == 0 else {"instead_of_definitions": n}
+    n = len(made["definition"]) - len(entries)
+    substitutes = {"instead_of_definitions_(training_takes_those_of_train_documents_alone)": n} if n else {}
     counted = {key: counts[key] for key in ("documents", "sentences", "glossary", "questions")}
     counted |= {key: counts.get(name, 0) for key, name in _BLOCKS.items()}
     counted["bold_terms"] = int(frame.filter(kind="sentence")["terms"].list.len().sum())
