@@ -214,7 +214,7 @@ def test_a_damaged_entry_is_told_with_the_files_name_however_it_is_packed(packin
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", packing) as packed:
         packed.writestr("a.xhtml", "<p>The heart beats.</p>" * 9)
-    data.getbuffer()[37:60] = b"\xff" * 23  # behind the entry's head of 30 bytes and its name
+    data.getbuffer()[46:56] = b"\xff" * 10  # behind the heads of the entry, of 37 bytes, and of LZMA, of 9
     refused(
         lambda: books.chapters(data.getvalue(), "epub", "heart.epub", True), "heart.epub: no sound epub", "copy it anew"
     )
