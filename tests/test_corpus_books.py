@@ -44,6 +44,14 @@ def zipped(**entries):
     return data.getvalue()
 
 
+def damaged(method, at):
+    """Return a zip of one text in which ten bytes are others; its only name has one letter, so that its data begin at 31."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", method) as packed:
+        packed.writestr("a", bytes(range(200)))
+    return data.getvalue()[:at] + b"\xff" * 10 + data.getvalue()[at + 10 :]
+
+
 def prepare(folder, contents, format="epub", cardiology="all"):
     """Return what `passages.prepare` makes of files with these contents."""
     for name, data in contents.items():
@@ -201,6 +209,17 @@ LOCKED = '<encryption><CipherReference URI="OEBPS/ch1.xhtml"/></encryption>'
         (b"caf\xe9 <p>the heart</p>", "html", ["byte 0xe9 at position 3 is not UTF-8", "iconv"]),
         (b"<p></p>", "html", ["0 words of text, wanted at least 10", "marker, docling or nougat"]),
         (b"\\begin{document} \\textbf{the heart", "latex", ["pandoc finds it no sound latex"]),
+        (
+            b"<blockquote>" * 1000 + b"the heart" + b"</blockquote>" * 1000,
+            "html",
+            ["within one another", "save it anew"],
+        ),
+        (b"<ul><li>" * 1000 + b"the heart" + b"</li></ul>" * 1000, "html", ["within one another", "save it anew"]),
+        *(
+            (damaged(method, at), "epub", ["no sound epub", "copy it anew"])
+            for method in (8, 12, 14)
+            for at in (31, 50)
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named_with_what_was_found_and_the_next_step(data, format, words):
@@ -218,6 +237,14 @@ def test_a_damaged_entry_is_told_with_the_files_name_however_it_is_packed(packin
     refused(
         lambda: books.chapters(data.getvalue(), "epub", "heart.epub", True), "heart.epub: no sound epub", "copy it anew"
     )
+
+
+def test_a_private_character_of_a_book_does_not_end_its_chapter():
+    plain, marked = (
+        books.chapters(page().replace("leaf", f"leaf{sign}").encode(), "html", "a.html", True)
+        for sign in ("", "\ue000")
+    )
+    assert plain == marked and len(plain) > 1
 
 
 def test_a_zip_that_unfolds_to_too_much_is_refused_unread(monkeypatch):

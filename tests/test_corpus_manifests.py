@@ -193,6 +193,17 @@ def test_a_reader_needs_only_a_folder_and_seven_lines(home):
     assert manifests.fetch(source) == home / "mine"
 
 
+def test_a_link_that_leads_out_of_a_readers_folder_is_refused_and_one_within_is_read(home):
+    put(home / "mine")
+    private = {"source": None, "revision": None, "archive": None, "files": None, "access": "private"}
+    write(home, **private, path=str(home / "mine"), cardiology="all")
+    (home / "mine" / "within.md").symlink_to(home / "mine" / sorted(BOOK)[0])
+    assert "within.md" in manifests.documents(manifests.load("book"))
+    (home / "secret.md").write_text("Nobody may read this.")
+    (home / "mine" / "away.md").symlink_to(home / "secret.md")
+    refused(ValueError, lambda: manifests.load("book"), "away.md in", "leads out of it; put the file itself there")
+
+
 def test_a_relative_path_starts_at_the_manifest(home):
     put(home / "data_manifests" / "primer")
     write(home, path="../primer")

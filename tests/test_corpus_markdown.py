@@ -373,11 +373,17 @@ def test_a_head_that_stands_once_within_a_sentence_goes_and_a_title_stays():
     "piece",
     ["[^a]", "<math>", "\\(", "\\[\n", "```a\n\n", "```{note}\n", "::: a\n", "<div>", "<table\n", "$$\nx\n", "{", "**a** ",
      "[a]{.term} ", "# a\n\n", "- **a**: b\n", "a\n\n12\n\nb\n\n", "a    b    c\n", "a\\\n", "$a = 1 $b ",
-     "\\index{a}", "a word and another word\n\n![](a)\n\nand "],
+     "\\index{a}", "a word and another word\n\n![](a)\n\nand ", "\n[a]: b"],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*is not closed")
 def test_marks_of_every_dialect_take_time_in_proportion(piece, no_hang):
     markdown.read("x" + piece * (200_000 // len(piece)) + " y", "book.md")
+
+
+def test_boxes_in_boxes_take_time_in_proportion(no_hang):
+    inner = "\n\n".join(["The heart pumps."] * 6000)
+    opened = "".join(f'<div class="a{n}">\n\n' for n in range(6000))
+    assert len(markdown.read(opened + inner + "\n\n</div>" * 6000, "book.md")) == 6000
 
 
 @pytest.mark.parametrize(

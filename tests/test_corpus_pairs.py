@@ -42,7 +42,7 @@ def passages(rows=BOOK, source="book", split="train"):
 
 
 def pair(anchor, positive, group, document="d0", source="book", split="train"):
-    ids = (f"{source}:{document}:a", f"{source}:{document}:p")
+    ids = (f"{source}:{document}:{anchor}", f"{source}:{document}:{positive}")
     return (anchor, positive, [], *ids, group, source, document, "cardiology", split)
 
 
@@ -262,6 +262,23 @@ def test_groups_hold_across_kinds_by_chains():
 def test_a_sentence_that_is_anchor_and_positive_is_no_negative_of_itself():
     neighbours = frame(pair("s1", "s2", "p1"), pair("s2", "s3", "p2"), pair("s8", "s9", "p8"))
     groups = mixture.mix([neighbours])["group"].to_list()
+    assert groups[0] == groups[1] != groups[2]
+
+
+def test_a_sentence_and_a_passage_that_it_is_in_are_no_negatives_of_each_other():
+    sentences = pairs.make(passages(), "adjacent")
+    of_query = pl.DataFrame(pair("q", "Three sentences.", "other"), schema=pairs.SCHEMA, orient="row")
+    for first, joined in (("book:pump:00001+3", 2), ("book:pump:00001+2", 1), ("book:pump:00006+2", 0)):
+        groups = mixture.mix([of_query.with_columns(positive_id=pl.lit(first)), sentences])["group"].to_list()
+        assert sum(group == groups[0] for group in groups[1:]) == joined
+
+
+def test_a_sentence_of_which_an_anchor_was_made_is_no_negative_of_that_anchor():
+    made = frame(
+        pair("what it says", "B", "introduced:a"), pair("x", "A", "introduced:b"), pair("y", "C", "introduced:c")
+    )
+    made = made.with_columns(anchor_id=pl.Series([made["positive_id"][1], "x", "y"]))
+    groups = mixture.mix([made])["group"].to_list()
     assert groups[0] == groups[1] != groups[2]
 
 

@@ -127,6 +127,15 @@ def test_pairs_with_a_glossary_at_the_back_keep_to_the_split_of_their_sentence_a
     )
 
 
+def test_an_entry_at_the_back_joins_the_chapter_that_has_an_entry_of_the_term_already():
+    frame = book_with_a_glossary_at_its_back()
+    own = passages(["what part0 means, as this chapter says"], "glossary", document=["d2"], terms=[["part0"]])
+    placed = corpus_passages.with_entries_placed(pl.concat([frame, own]))
+    entries = placed.filter(pl.col("terms").list.contains("part0"), kind="glossary")
+    assert entries["document"].to_list() == ["d2", "d2"]  # though d0 introduces the term first
+    assert placed.filter(pl.col("terms").list.contains("part3"), kind="glossary")["document"].to_list() == ["d0"]
+
+
 def test_an_entry_at_the_back_that_training_repeats_is_a_leak_where_its_chapter_is_held_out():
     placed = corpus_passages.with_entries_placed(book_with_a_glossary_at_its_back())
     again = passages(
@@ -158,6 +167,12 @@ def test_a_book_is_read_with_its_glossary_at_the_back_and_what_is_left_out_is_co
         ("book.html#02-chapter-2", "cardiology", "Chapter 2 > Glossary > P–Q"),
     ]
     assert counts["glossary"] == 3 and counts["left_out"] == 1 and counts["documents"] == frame["document"].n_unique()
+
+
+def test_two_files_of_which_the_documents_would_have_one_name_are_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "documents", lambda _: ["a.md", "b.md", "a/index.md"])
+    with pytest.raises(ValueError, match=r"book: a\.md and a/index\.md would both be document 'a'; rename one"):
+        corpus_passages.prepare(source(), tmp_path)
 
 
 def test_a_missing_document_is_named_with_the_next_step(tmp_path, monkeypatch):

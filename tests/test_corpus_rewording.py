@@ -96,3 +96,9 @@ def test_a_clause_whose_subject_is_a_pronoun_stays_where_it_is():
 )
 def test_a_word_in_another_use_stays(old, kept):
     assert kept in rewording.paraphrase(old)
+
+
+@pytest.mark.parametrize("sign", "\ue005\uf0b3\uf0b7")
+def test_a_sign_that_only_its_own_letter_type_can_read_is_never_rewritten(sign):
+    said = "If the client has {}kidney disease, the physician should reduce the amount of the medication."
+    assert rewording.paraphrase(said.format("")) and rewording.paraphrase(said.format(f"{sign} ")) is None

@@ -63,3 +63,9 @@ def test_a_query_that_is_in_the_pool_is_told_to_be_its_own():
 
 def test_a_kind_without_a_paraphrase_is_no_task():
     assert paraphrases.tasks(passages().filter(split="train"), []) == {}
+
+
+def test_documents_of_one_name_in_two_books_are_two_units():
+    again = passages().with_columns(source=pl.lit("t"), text=pl.col("text").str.replace("ward", "house"))
+    task = paraphrases.tasks(pl.concat([passages(), again]), [])["paraphrase_rule"]
+    assert set(task.clusters) == {"s:a", "s:b", "t:a", "t:b"}

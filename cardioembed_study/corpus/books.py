@@ -25,7 +25,8 @@ FORMATS = {"epub": "epub", "docx": "docx", "html": "html", "latex": "latex", "od
 ZIPPED = ("epub", "docx", "odt")
 LARGEST = 512 * 2**20  # bytes of a zipped book with its pictures
 UNFOLDED = 256 * 2**20  # bytes of its text: ten times the longest textbook's
-SECONDS, MEMORY = 3600, "8g"  # what pandoc may take; 3 s and 0.3 GB are usual for a textbook
+SECONDS, MEMORY = 300, "8g"  # what pandoc may take; 3 s and 0.3 GB are usual for a textbook
+ANEW = "open it in its program and save it anew"
 INSTALL = "python -m pip install pypandoc_binary"
 _MEDIA_WORDS = (
     ".png .jpg .jpeg .gif .svg .webp .bmp .tif .tiff .emf .wmf .ttf .otf .woff .woff2 .mp3 .mp4 .m4a .css .js .bin"
@@ -65,12 +66,17 @@ def chapters(data: bytes, format: str, name: str, divide: bool) -> list[tuple[st
         ValueError: no pandoc; a file that is broken, locked, too large, without text or not in English.
     """
     data = _TEX_TERM.sub(rb"\\textbf{\1}", data) if format == "latex" else data
-    tree = json.loads(_pandoc(_opened(data, format, name), FORMATS[format], "json", name))
-    blocks = _blocks(tree["blocks"])
-    parts = _divided(blocks, _level(blocks)) if divide else [("", blocks)]
-    end = {"t": "Para", "c": [{"t": "Str", "c": _BREAK}]}
-    tree |= {"meta": {}, "blocks": [block for _, part in parts for block in [*part, end]]}
-    text = _pandoc(json.dumps(tree).encode(), "json", "commonmark", name).decode()
+    read = _pandoc(_opened(data, format, name), FORMATS[format], "json", name).decode().replace(_BREAK, "")
+    try:
+        tree = json.loads(read)
+        blocks = _blocks(tree["blocks"])
+        parts = _divided(blocks, _level(blocks)) if divide else [("", blocks)]
+        end = {"t": "Para", "c": [{"t": "Str", "c": _BREAK}]}
+        tree |= {"meta": {}, "blocks": [block for _, part in parts for block in [*part, end]]}
+        kept = json.dumps(tree).encode()
+    except RecursionError:
+        raise ValueError(f"{name}: boxes or lists within one another, too many to be read; {ANEW}") from None
+    text = _pandoc(kept, "json", "commonmark", name).decode()
     text = re.sub(r"\\([()])", r"\1", text)  # "(a)" at the start is no list here; \\( would begin a formula
     _check_words(text, name)
     endings = [title and f"#{n:0{max(2, len(str(len(parts))))}d}-{title}" for n, (title, _) in enumerate(parts)]
@@ -105,9 +111,7 @@ def _pandoc(data: bytes, source: str, target: str, name: str) -> bytes:
         raise ValueError(f"{name}: pandoc took more than {SECONDS} s; divide the file, one a chapter") from None
     if done.returncode:
         said = " ".join(done.stderr.decode(errors="replace").split())
-        raise ValueError(
-            f"{name}: pandoc finds it no sound {source}: {said[:200]}; open it in its program and save it anew"
-        )
+        raise ValueError(f"{name}: pandoc finds it no sound {source}: {said[:200]}; {ANEW}")
     return done.stdout
 
 

@@ -138,7 +138,7 @@ def fetch(source: Source) -> Path:
 
     Raises:
         FileNotFoundError: a file is missing, or the archive cannot be reached; a generated source has no files.
-        ValueError: a file's SHA-256 is not the listed one, or a local file is not listed.
+        ValueError: a file's SHA-256 is not the listed one, or a local file is not listed or a link that leads out of its folder.
         OSError: the disk is full.
     """
     if source.format == "generated":
@@ -282,6 +282,8 @@ def _inside(source: Source) -> list[str]:
     folder, patterns = _local(source), PATTERNS[source.format]
     inside = sorted({file.relative_to(folder).as_posix() for pattern in patterns for file in folder.rglob(pattern)})
     if visible := [path for path in inside if "/." not in f"/{path}"]:  # a hidden folder holds an editor's copies
+        if away := [path for path in visible if not (folder / path).resolve().is_relative_to(folder)]:
+            raise ValueError(f"{away[0]} in {folder} is a link that leads out of it; put the file itself there")
         return visible
     wanted = ", ".join(patterns)
     if any(folder.rglob("*.[pP][dD][fF]")):

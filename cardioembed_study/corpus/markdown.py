@@ -26,6 +26,7 @@ _BOX_WORDS = (
     "csv-table image interactive.*"
 )
 _UNREAD_BOX = re.compile("|".join({*_BOX_WORDS.split()} | cnxml.NOTES_WITHOUT_PROSE | cnxml.SECTIONS_WITHOUT_PROSE))
+_EXERCISE = {"exercise", "problem", "solution"}
 _OBJECTIVES = re.compile(r"\b(?:will|should) be able to\W*$|^learning (?:objectives|outcomes)\W*$", re.I)
 _CAPTION = re.compile(
     r"\(ref:[^()\s]{1,80}\)\s|(?i:Figure|Fig\.?|Table|Box|Plate|Algorithm|Exhibit)\s\d[\d.–-]{0,8}[A-Za-z]?\s?[.:|—–-]?\s(?=[A-Z“])"
@@ -39,6 +40,8 @@ _FORMULAS = re.compile(  # the second way is OCR's: "$k = 1 $is"
     r"\$(?!\s)[^$]{1,300}(?<!\s)\$|\$ ?(?=[\\A-Za-z(])([A-Za-z]|[^$]{0,80}[=<>+^_(\\-][^$]{0,80}?) ?\$(?!\d)"
 )
 _CHARACTERS = str.maketrans({"\u2010": "-", "\u00ac": "\u00ad", _TERM: None, _END: None, _LINE: None})
+_TARGET = r" {0,3}\[[^\]\n]{1,999}\]:"  # how a line begins that says where a link leads
+_TARGETS = re.compile(rf"^({_TARGET}.*)\n(?={_TARGET})", re.M)  # parsed together they would take time with their square
 _WORDLESS = re.compile(
     r"<(script|style|cnx-pi|annotation|iframe|svg)\b[^<>]*>[^<>]*</\1>|<\|(\w{1,9})\|>[^<>]*<\|/\2\|>", re.I
 )
@@ -70,7 +73,8 @@ def read(text: str, name: str) -> list[Block]:
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n").translate(_CHARACTERS)
     env: dict = {}
-    root = SyntaxTreeNode(_parser().parse(_with_boxes(_WORDLESS.sub(" ", lines.prose(text, name))), env))
+    prose = _TARGETS.sub(r"\1\n\n", lines.prose(text, name))
+    root = SyntaxTreeNode(_parser().parse(_with_boxes(_WORDLESS.sub(" ", prose)), env))
     found = [block for block in _blocks(_parts(root, "paragraph", env), PurePosixPath(name).stem) if block.text]
     _check_questions(found, name)
     return found
@@ -250,20 +254,24 @@ def _inline(marked: str) -> str:
 
 def _blocks(parts: Iterator[tuple[str, str, str]], stem: str) -> Iterator[Block]:
     titles: list[tuple[int, str]] = []
-    boxes: list[tuple[set[str], list]] = []
+    boxes: list[tuple[set[str], set[str], list]] = []  # what a box is, what it stands in as well, the titles before it
     task: list[tuple[str, str, str]] = []  # what an exercise says: side, kind and words
     able = False
     for kind, marked, term in parts:
         section = tuple(title for _, title in titles) or (stem,)
-        words = set().union(*(words for words, _ in boxes))
+        words = boxes[-1][1] if boxes else set()
         if kind == "box" and marked.startswith("</"):
-            closed, titles = boxes.pop() if boxes else (set(), titles)
+            closed, _, titles = boxes.pop() if boxes else (set(), set(), titles)
             yield from _exercise(section, task) if "exercise" in closed else ()
             task = [] if "exercise" in closed else task
         elif kind == "box":
             values = re.findall(r"(?:class|data-type|epub:type)\s*=\s*[\"']([^\"']*)", marked)
-            boxes.append(({word for value in values for word in value.lower().split()}, titles))
-        elif any(map(_UNREAD_BOX.fullmatch, words)):
+            own = {
+                "unread" if _UNREAD_BOX.fullmatch(word) else word for value in values for word in value.lower().split()
+            }
+            own &= {"unread", *_EXERCISE}
+            boxes.append((own, own | words, titles))
+        elif "unread" in words:
             continue
         elif kind[0] == "h" and kind[1:].isdigit():
             titles = [title for title in titles if title[0] < int(kind[1])] + [(int(kind[1]), _inline(marked))]

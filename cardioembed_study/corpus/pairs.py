@@ -7,7 +7,8 @@ have a substitute for definitions, to be learnt from and never to be asked (``in
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from collections import defaultdict
+from itertools import chain, pairwise
 
 import polars as pl
 
@@ -77,10 +78,15 @@ def introduced(document: pl.DataFrame) -> list[tuple]:
     """
     rows = document.filter(pl.col("kind") == "sentence", ~pl.col("split").is_in(["dev", "test"])).rows(named=True)
     said: dict[str, tuple[dict, str]] = {}
+    bold, worded = defaultdict(list), defaultdict(list)  # so that a term is sought in few sentences
     for row in rows:
+        for term in map(key, row["terms"]):
+            bold[term].append(row)
+        for stem in _stems(row["text"]):
+            worded[stem].append(row)
         for term, bare in _said(row):
             said.setdefault(key(term), (row, bare))
-    found = ((term, row, bare, _other(rows, row, term)) for term, (row, bare) in said.items())
+    found = ((term, row, bare, _other(row, term, bold, worded)) for term, (row, bare) in said.items())
     return [_row(row, other, anchor=bare, group=SUBSTITUTE + term) for term, row, bare, other in found if other]
 
 
@@ -97,12 +103,17 @@ def _said(row: dict) -> list[tuple[str, str]]:
     return [(term, bare) for term, text in about if len(bare := without_term(text, term)) >= FEWEST_CHARS]
 
 
-def _other(rows: list[dict], row: dict, term: str) -> dict | None:
+def _other(row: dict, term: str, bold: dict[str, list[dict]], worded: dict[str, list[dict]]) -> dict | None:
     """Return the first other sentence that has the term in bold, else the first that has it."""
-    others = [other for other in rows if other is not row]
-    bold = (other for other in others if term in map(key, other["terms"]))
     pattern = re.compile(rf"(?<!\w){_any_number(term)}(?!\w)", re.IGNORECASE)
-    return next(bold, None) or next((other for other in others if pattern.search(other["text"])), None)
+    fewest = min((worded[stem] for stem in _stems(term)), key=len, default=[])
+    having = (other for other in fewest if pattern.search(other["text"]))
+    return next((other for other in chain(bold[term], having) if other is not row), None)
+
+
+def _stems(text: str) -> set[str]:
+    """Return the words of a text without the letters that end them in one number or the other (``_any_number``)."""
+    return {word.rstrip("eiys") for word in re.findall(r"\w+", text.lower())}
 
 
 def without_term(text: str, term: str) -> str:

@@ -72,8 +72,9 @@ def with_entries_placed(frame: pl.DataFrame) -> pl.DataFrame:
     """Return one source, each entry of a glossary that is a document of its own in the document that introduces its term.
 
     So an entry has the topic and the split of the sentence that it is paired with, and the glossary, which is in no split, is
-    no document. Where several documents introduce a term, the first has the entry: what is learnt of a term in one split
-    is not asked in another. What else the glossary holds is left out: terms that nobody introduces, and its own prose.
+    no document. Where several documents introduce a term, the first has the entry, but one with an entry of its own goes
+    before: what is learnt of a term in one split is not asked in another. What else the glossary holds is left out: terms
+    that nobody introduces, and its own prose.
 
     Args:
         frame: passages of one source, in reading order; identifiers and order stay.
@@ -83,7 +84,9 @@ def with_entries_placed(frame: pl.DataFrame) -> pl.DataFrame:
     if len(apart) in (0, len(kinds)):
         return frame
     first: dict[str, dict] = {}
-    for row in frame.filter(~pl.col("document").is_in(apart), kind="sentence").iter_rows(named=True):
+    chapters = frame.filter(~pl.col("document").is_in(apart))
+    homes = pl.concat([chapters.filter(kind=kind) for kind in ("glossary", "sentence")])
+    for row in homes.iter_rows(named=True):
         for term in row["terms"]:
             first.setdefault(pairs.key(term), row)
     return pl.DataFrame(list(_placed(frame, apart, first)), schema=SCHEMA, orient="row")
@@ -114,7 +117,7 @@ def _named(counts: Counter[str]) -> dict[str, int]:
 
 
 def document_name(path: str) -> str:
-    """Return the short name of a document, one to one within a source.
+    """Return the short name of a document; ``documents`` refuses a source of which two files have one.
 
     >>> document_name("modules/m46650/index.cnxml"), document_name("8_NHLBI_QA_XML/0000001.xml")
     ('m46650', '8_NHLBI_QA_XML/0000001')
@@ -131,10 +134,15 @@ def documents(source: manifests.Source, folder: Path) -> Iterator[tuple[str, str
 
     Raises:
         FileNotFoundError: a file of the manifest is not in the folder.
-        ValueError: a file that cannot be read, or field ``cardiology`` names a chapter that no file has.
+        ValueError: a file that cannot be read, two documents of one name, or field ``cardiology`` names a chapter that no file
+            has.
     """
     paths = manifests.documents(source)
     book = source.format in manifests.BOOKS
+    named: dict[str, str] = {}
+    for path in () if book else paths:
+        if (other := named.setdefault(name := document_name(path), path)) != path:
+            raise ValueError(f"{source.name}: {other} and {path} would both be document {name!r}; rename one of them")
     divide = book and (source.format == "epub" or len(paths) < FEWEST)
     found, chapters = [], 0
     for path in tqdm(paths, desc=source.name, unit="doc", leave=False):

@@ -93,7 +93,7 @@ def paraphrase(sentence: str) -> str | None:
     'The doctor ought to reduce the quantity of the medicine if the patient has renal disease.'
     """
     tokens = shingles.words(sentence)
-    if len(tokens) not in LENGTHS or not re.fullmatch(r"[A-Z][^?!:;\"“”]*\.", sentence):
+    if len(tokens) not in LENGTHS or not re.fullmatch(r"[A-Z][^?!:;\"“”\ue000-\uf8ff]*\.", sentence):
         return None
     made = _reworded(_reordered(sentence))
     changed = 1 - shingles.jaccard(frozenset(tokens), frozenset(shingles.words(made)))

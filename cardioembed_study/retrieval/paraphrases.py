@@ -37,10 +37,10 @@ def tasks(
     """
     rows = passages.filter(kind="sentence").sort("text", "source", "document").iter_rows(named=True)
     order = sorted({row["text"]: row for row in rows}.values(), key=lambda row: _place(row, split, seed))
-    columns = dict.fromkeys(("anchor", "positive", "document", "split"), pl.String)
-    by_hand = [(item.anchor, item.paraphrase, item.id, None) for item in items][:N_ASKED]
+    columns = dict.fromkeys(("anchor", "positive", "source", "document", "split"), pl.String)
+    by_hand = [(item.anchor, item.paraphrase, "probe", item.id, None) for item in items][:N_ASKED]
     by_rule = [
-        (row["text"], made, row["document"], row["split"])
+        (row["text"], made, row["source"], row["document"], row["split"])
         for row in order
         if (made := rewording.paraphrase(row["text"]))
     ]

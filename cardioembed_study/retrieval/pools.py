@@ -52,7 +52,7 @@ def from_pairs(name: str, asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
     Raises:
         ValueError: if there is nothing to ask.
 
-    >>> row = {"anchor": "q", "positive": "p", "document": "d"}
+    >>> row = {"anchor": "q", "positive": "p", "source": "s", "document": "d"}
     >>> from_pairs("toy", pl.DataFrame([row]), pl.DataFrame([row, {**row, "positive": "x"}])).gold.tolist()
     [0]
     """
@@ -66,7 +66,17 @@ def from_pairs(name: str, asked: pl.DataFrame, pool: pl.DataFrame) -> Task:
     own = np.array(
         [-1 if a == p else place.get(a, -1) for a, p in zip(asked["anchor"], asked["positive"], strict=True)]
     )
-    return Task(name, asked["anchor"].to_list(), passages, gold, asked["document"].to_list(), own)
+    return Task(name, asked["anchor"].to_list(), passages, gold, _units(asked, pool), own)
+
+
+def _units(asked: pl.DataFrame, pool: pl.DataFrame) -> list[str]:
+    """Return each pair's document, with its source before it where another source has a document of that name."""
+    known = pl.concat([asked, pool], how="diagonal").select("source", "document").unique()
+    several = known.filter(pl.col("document").is_duplicated())["document"].implode()
+    unit = (
+        pl.when(pl.col("document").is_in(several)).then(pl.format("{}:{}", "source", "document")).otherwise("document")
+    )
+    return asked.select(unit).to_series().to_list()
 
 
 def standard(made: Mapping[str, pl.DataFrame], benchmarks: Sequence[str], split: str = "test") -> dict[str, Task]:

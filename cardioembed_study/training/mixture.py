@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -24,8 +25,9 @@ def mix(frames: Iterable[pl.DataFrame], limit: int = 0, seed: int = 0) -> pl.Dat
         seed: of the draw.
 
     Returns:
-        The rows, those of the first table first; ``group`` is now ``g<number>``: two pairs share one when they share a group
-        or a text. Pairs of clinical notes keep their patient: an empty finding in the same words does not make two patients one.
+        The rows, those of the first table first; ``group`` is now ``g<number>``: two pairs share one when they share a group,
+        a text or a sentence of a passage. Pairs of clinical notes keep their patient: an empty finding in the same words does
+        not make two patients one.
 
     Raises:
         ValueError: no pair in any table.
@@ -179,18 +181,33 @@ def _similarity(part: pl.DataFrame, base: encoder.Encoder | None) -> Callable[[i
 
 
 def _components(pairs: pl.DataFrame) -> np.ndarray:
-    """Return a number for each pair: equal where a chain of shared groups or equal texts joins two pairs.
+    """Return a number for each pair: equal where a chain of shared groups, equal texts or common passages joins two pairs.
 
     Anchors count as well: of three neighbouring sentences the second is the first pair's positive and the second pair's
-    anchor, and would otherwise be asked to differ from itself.
+    anchor, and would otherwise be asked to differ from itself. Passages count since one may be in another in part, as a
+    sentence in a query's passage, or in other words, as a definition without its term.
     """
-    n = len(pairs)
-    texts = pl.concat([pairs["anchor"], pairs["positive"]]).rank("dense").to_numpy().astype(int)
-    groups = pairs["group"].rank("dense").to_numpy().astype(int)
-    nodes = n - 1 + np.concatenate([texts, groups + texts.max()])
-    size = int(nodes.max()) + 1
-    edges = coo_array((np.ones(3 * n), (np.tile(np.arange(n), 3), nodes)), shape=(size, size))
-    return connected_components(edges, directed=False)[1][:n]
+    numbers: dict[tuple[str, str], int] = {}
+    edges = []
+    sides = pairs.select("group", "anchor", "positive", "anchor_id", "positive_id").rows()
+    for row, (group, anchor, positive, *passages) in enumerate(sides):
+        ids = [("id", sentence) for passage in passages for sentence in _sentences(passage)]
+        keys = [("group", group), ("text", anchor), ("text", positive), *ids]
+        edges += [(row, len(pairs) + numbers.setdefault(key, len(numbers))) for key in keys]
+    size = len(pairs) + len(numbers)
+    joined = coo_array((np.ones(len(edges)), np.transpose(edges)), shape=(size, size))
+    return connected_components(joined, directed=False)[1][: len(pairs)]
+
+
+def _sentences(passage_id: str) -> list[str]:
+    """Return the identifiers of the sentences of a query's passage; of any other passage its own.
+
+    >>> _sentences("primer:d0:00009+1"), _sentences("primer:d0:00009")
+    (['primer:d0:00009', 'primer:d0:00010'], ['primer:d0:00009'])
+    """
+    if not (several := re.fullmatch(r"(.*:)(\d+)\+(\d+)", passage_id)):
+        return [passage_id]
+    return [f"{several[1]}{int(several[2]) + n:05d}" for n in range(int(several[3]) + 1)]
 
 
 def _random_distant(part: pl.DataFrame, seed: int) -> list[list[str]]:
