@@ -16,7 +16,7 @@ GRAPH   := $(PY) -m snakemake --cores all --rerun-incomplete --max-checksum-file
 .PHONY: help book all test fast lint verify publish bench clean
 
 help:  ## say what there is
-	@echo "make TARGET [PROFILE=embedded|open|domain|paper]"
+	@echo "make TARGET [PROFILE=embedded|open|domain|medembed|paper]"
 	@sed -nE 's/^([a-z.]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 12
 
 book: .venv/made  ## run the notebooks of PROFILE that need it, and build the book of that run
