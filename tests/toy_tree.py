@@ -38,6 +38,8 @@ FILES = {
     "03_domain": f"[(f'results/domain.{{part}}.json', '{RECORD}') for part in ('power', 'matrix', 'folds')]",
     "04_mteb": f"[(f'results/mteb.{{m}}.json', '{RECORD}') for m in [base, *runs]]"
     f" + [('results/forgetting.tuned.json', '{RECORD}')]",
+    "04_medembed": f"[(f'results/medembed.{{part}}.json', '{RECORD}') for part in"
+    " ('negatives', 'recipes', 'prompts', 'sizes', 'widths')]",
     "05_mimic": f"[(f'results/mimic.{{m}}.json', '{RECORD}') for m in ['bm25', base, *runs]]"
     f" + [('results/effects.all.json', '{RECORD}')]",
     "06_report": "[('tables/claims-headline.md', '<!-- made -->\\n| a |'), ('figures/fig.svg', '<svg/>'),"
@@ -51,6 +53,7 @@ MODULE = {
     "03_retrieval": "cardioembed_lib import metrics",
     "03_domain": "cardioembed_study.corpus import arms",
     "04_mteb": "cardioembed_study.retrieval import probe",
+    "04_medembed": "cardioembed_study.medembed import sizes",
     "05_mimic": "cardioembed_study.notes import recall",
     "06_report": "cardioembed_study import records",
 }
