@@ -64,6 +64,16 @@ def test_a_row_without_a_judgement_is_refused(tmp_path):
         review.keep(tmp_path / "sample.csv", tmp_path / "judged.csv")
 
 
+def test_an_empty_line_is_no_row_and_a_missing_sample_is_named_with_what_makes_it(tmp_path):
+    judged(tmp_path / "sample.csv", "mined", ["true", "false"])
+    with (tmp_path / "sample.csv").open("a") as file:
+        file.write("\n,,,,,,,,,\n")
+    review.keep(tmp_path / "sample.csv", tmp_path / "judged.csv")
+    assert review.rates(tmp_path / "judged.csv")["n"].to_list() == [2]
+    with pytest.raises(FileNotFoundError, match=r"none\.csv is missing; make it with `cardioembed negatives`"):
+        review.keep(tmp_path / "none.csv", tmp_path / "judged.csv")
+
+
 def test_the_kept_judgements_are_ids_and_hashes():
     for row in pl.read_csv(review.JUDGED, infer_schema=False).iter_rows(named=True):
         assert all(

@@ -14,7 +14,6 @@ from scipy.stats import binomtest
 
 from cardioembed_lib import files
 from cardioembed_study import paths
-from cardioembed_study.training import mixture
 
 JUDGED = paths.MANIFESTS / "negatives" / "judged.csv"
 KEPT = ("negatives", "seed", "anchor_id", "positive_id", "negative_id", "sha256", "false_negative")
@@ -33,6 +32,8 @@ def draw(pairs: pl.DataFrame, how: str, n: int, seed: int) -> pl.DataFrame:
         ``KEPT`` (``sha256`` of the three texts, 16 digits), then ``anchor``, ``positive`` and ``negative``, the texts: not to
         be published.
     """
+    from cardioembed_study.training import mixture  # here, since it takes seconds to load and judging needs none of it
+
     train = mixture.mix([pairs.filter(split="train")])
     made = mixture.with_negatives(train, how, seed).explode("negatives").rename({"negatives": "negative"})
     drawn = made.sample(min(n, len(made)), seed=seed, shuffle=False)
@@ -52,10 +53,16 @@ def keep(sample: Path, judged: Path = JUDGED) -> None:
     """Add the judgements of a sample to those kept, by ids and hash, without a text.
 
     Raises:
+        FileNotFoundError: the sample is missing.
         ValueError: if a row is not judged ``true`` or ``false``.
     """
+    if not sample.is_file():
+        raise FileNotFoundError(
+            f"{sample} is missing; make it with `cardioembed negatives`, and fill its false_negative"
+        )
     separator = ";" if b";" in sample.read_bytes().split(b"\n")[0] else ","  # a spreadsheet's, as is TRUE
     found = pl.read_csv(sample, infer_schema=False, separator=separator).select(KEPT)
+    found = found.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line
     found = found.with_columns(pl.col("false_negative").str.to_lowercase())
     strange = found.filter(~pl.col("false_negative").is_in(["true", "false"]).fill_null(False))
     if len(strange):

@@ -124,14 +124,14 @@ def _nearest(
 
 def _reviewed(chosen: argparse.Namespace) -> str:
     """Return a sample to judge, or the rates of what was judged, as CSV."""
-    from cardioembed_study.training import review  # here, since it takes seconds to load
+    from cardioembed_study.training import review  # here, since it takes a second to load
 
     if chosen.command == "negatives":
         table = pl.read_parquet(paths.need(paths.pairs(chosen.profile, "definition"), "01_corpus"))
-        return review.draw(table, chosen.how, chosen.n, chosen.seed).write_csv()
+        return review.draw(table, chosen.how, chosen.n, chosen.seed).write_csv().rstrip()
     for sample in chosen.sample:
         review.keep(sample)
-    return review.rates().write_csv(float_precision=3)
+    return review.rates().write_csv(float_precision=3).rstrip()
 
 
 def fetched(source: manifests.Source) -> Iterator[str]:
