@@ -44,7 +44,7 @@ KEY_ECHO = 4  # and with the key: services show the ends of a refused one
 HEAD = 100  # letters and digits of a text that every model reads: where these differ, vectors do
 ADVICE = {
     400: "a text longer than the model reads, or too many a request, is the usual reason; cut the texts or lower `batch`",
-    401: "the service does not take the key; correct the environment variable that `key_variable` names",
+    401: "the service does not take the key; correct the environment variable that `service_key` names",
     403: "the key may not use this model; ask its owner, or choose another `model`",
     404: "nothing is there; correct `url` (it often ends in /v1, without /embeddings) or `model`",
     413: "the request is too large; lower `batch`",
@@ -88,13 +88,13 @@ class Remote:
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError(
                 "url holds a user, a query or a fragment, which would show in messages; give only scheme, host and path, and "
-                "put the key into the environment variable that `key_variable` names"
+                "put the key into the environment variable that `service_key` names"
             )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"url is {self.url!r}; write it as https://host/v1")
         if parts.scheme == "http" and self.key_variable is not None and not _own(parts.hostname):
             raise ValueError(
-                f"{self.url} would send the key unencrypted; use https, or key_variable=None if it wants none"
+                f"{self.url} would send the key unencrypted; use https, or leave `service_key` empty if it wants none"
             )
         low = [name for name in ("batch", "tries", "timeout") if getattr(self, name) <= 0]
         if low or self.pause < 0:
@@ -239,7 +239,7 @@ def secret(remote: Remote) -> str:
         fault = "holds a blank or a character outside ASCII" if key else "is not set"
         raise ValueError(
             f"the environment variable {remote.key_variable}, which should hold the key of {remote.url}, {fault}; set it, "
-            "or give key_variable=None if the service wants no key"
+            "or leave `service_key` empty if the service wants no key"
         )
     return key
 

@@ -208,6 +208,8 @@ def test_texts_that_must_stay_are_refused_before_anything_is_sent(
     with pytest.raises(ValueError, match=words):
         written(p)
     assert service.asked == [] and not (corpus / "queries").exists()
+    if access == "private":
+        assert written(given(service, dry_run=True))["counts"]["requests"] == 16, "a dry run sends nothing"
     assert written(given())["status"] == "run", "rules send nothing"
 
 
@@ -411,6 +413,13 @@ def test_a_silent_service_is_given_up(service, waits, monkeypatch):
     monkeypatch.setattr(remote, "Remote", functools.partial(remote.Remote, tries=2, timeout=0.3))
     with pytest.raises(OSError, match=r"gave no answer \(ReadTimeout, 2 tries\); what is done is kept"):
         writers.service(given(service))([{"role": "user", "content": "Passage: x"}])
+
+
+def test_a_missing_key_is_named_before_a_bar_is_shown(service, corpus, monkeypatch, capsys):
+    monkeypatch.delenv("CARDIOEMBED_LLM_KEY")
+    with pytest.raises(ValueError, match=r"CARDIOEMBED_LLM_KEY.* is not set; set it, or leave `service_key` empty"):
+        written(given(service))
+    assert service.asked == [] and capsys.readouterr().err == ""
 
 
 def test_a_second_run_asks_nothing_and_needs_no_key(service, corpus, monkeypatch):

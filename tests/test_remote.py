@@ -187,7 +187,9 @@ def test_a_missing_or_broken_key_is_named_by_its_variable_before_anything_is_sen
     service, tmp_path, monkeypatch, key, fault
 ):
     monkeypatch.delenv("OPENAI_API_KEY") if key is None else monkeypatch.setenv("OPENAI_API_KEY", key)
-    message = refused(service, tmp_path, "OPENAI_API_KEY", fault, "key_variable=None if the service wants no key")
+    message = refused(
+        service, tmp_path, "OPENAI_API_KEY", fault, "leave `service_key` empty if the service wants no key"
+    )
     assert service.asked == [] and "sk one" not in message
 
 
@@ -305,7 +307,7 @@ def test_all_kinds_of_failure_count_together(service, tmp_path):
     ("status", "advice"),
     [
         (400, "cut the texts or lower `batch`"),
-        (401, "correct the environment variable that `key_variable` names"),
+        (401, "correct the environment variable that `service_key` names"),
         (403, "the key may not use this model"),
         (404, "it often ends in /v1"),
         (413, "lower `batch`"),

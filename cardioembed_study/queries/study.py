@@ -73,7 +73,7 @@ def _refuse_access(passages: pl.DataFrame, p: Queries) -> None:
 
     for name in passages["source"].unique().sort():
         access = manifests.load(name).access
-        if access not in remote.SENDABLE and not (access == "private" and p.send_private):
+        if access not in remote.SENDABLE and not (access == "private" and (p.send_private or p.dry_run)):
             allow = "set send_private if its licence allows that, or " if access == "private" else ""
             raise ValueError(
                 f"{name} is {access}: nothing of it is sent to a service; {allow}choose writer 'local' or 'rule'"
@@ -117,6 +117,8 @@ def ask(planned: Plan, p: Queries) -> tuple[list[tuple], dict[str, Any]]:
         Counts: ``tokens`` of all replies, those known included; ``faults`` by their kind, of first and second replies; and
         ``skipped`` passages by kind.
     """
+    if p.writer == "service" and planned.counts.get("requests"):
+        writers.need_key(p)
     writer = writers.local if p.writer == "local" else writers.service
     answer, texts, stop = functools.partial(writers.answer, p, writer(p)), asking.prompts(), threading.Event()
     tokens, faults, skipped, rows = Counter(requests=0, prompt_tokens=0, completion_tokens=0), Counter(), Counter(), []

@@ -48,6 +48,13 @@ Messages = list[dict[str, str]]
 Ask = Callable[[Messages], Reply]
 
 
+def need_key(p: Queries) -> None:
+    """Refuse a service whose key is missing (``remote.secret``), before anything is asked."""
+    from cardioembed_study import remote  # here, since torch comes with it
+
+    remote.secret(remote.Remote(p.model, p.service, p.service_key or None))
+
+
 def service(p: Queries) -> Ask:
     """Return what asks a service through the package ``openai``; the key is read when something is asked.
 
