@@ -6,11 +6,14 @@ To read it: ``models`` (which model is loaded), ``encoder`` with ``pooling`` (te
 Compute threads wait without spinning unless the user chose otherwise (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``): where anything
 else runs, spinning threads wait for each other. Training took 3.2 times its quiet time beside one busy process, 1.3 times
 without spinning, which costs 18 % on a quiet machine (two cores, one run each; no shorter spin lost neither). OpenMP reads this
-once, when it is loaded, so it is set here, the one exception to the rule that nothing happens at import.
+once, when it is loaded, so it is set here. So is that bitsandbytes, which peft loads, asks no reader for a package that nothing
+here needs. Nothing else happens at import.
 """
 
+import logging
 import os
 import sys
 
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

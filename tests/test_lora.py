@@ -1,5 +1,8 @@
 """Which layers an adapter touches, how many numbers that is, and that laying it on and merging it do what they say."""
 
+import subprocess
+import sys
+
 import pytest
 import tiny
 import torch
@@ -231,6 +234,13 @@ def test_an_evaluation_before_training_does_not_spoil_the_gradients(saved, bits)
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
     for name, wanted in gradients[1].items():
         assert torch.dist(gradients[0][name], wanted) < 0.15 * wanted.norm(), name
+
+
+def test_loading_the_models_says_nothing_of_packages_that_are_not_needed():
+    done = subprocess.run(
+        [sys.executable, "-c", "import cardioembed_lib.export"], capture_output=True, text=True, check=True
+    )
+    assert "kernels" not in done.stderr
 
 
 def test_bits_are_those_of_bitsandbytes():
