@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -72,6 +73,18 @@ def test_an_empty_line_is_no_row_and_a_missing_sample_is_named_with_what_makes_i
     assert review.rates(tmp_path / "judged.csv")["n"].to_list() == [2]
     with pytest.raises(FileNotFoundError, match=r"none\.csv is missing; make it with `cardioembed negatives`"):
         review.keep(tmp_path / "none.csv", tmp_path / "judged.csv")
+
+
+def test_judgements_of_texts_that_are_not_open_stay_beside_their_sample(tmp_path, monkeypatch):
+    monkeypatch.setattr(review, "JUDGED", tmp_path / "tracked.csv")
+    access = {"access": "private"}
+    monkeypatch.setattr(review.manifests, "load", lambda name: SimpleNamespace(**access))
+    judged(tmp_path / "sample.csv", "mined", ["true", "false"])
+    assert review.keep(tmp_path / "sample.csv") == tmp_path / "sample.judged.csv"
+    assert not review.JUDGED.exists()
+    access["access"] = "open"
+    assert review.keep(tmp_path / "sample.csv") == review.JUDGED
+    assert review.rates()["n"].to_list() == [2]
 
 
 def test_the_kept_judgements_are_ids_and_hashes():

@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 
 from cardioembed_lib import files
 from cardioembed_study import paths
+from cardioembed_study.corpus import manifests
 
 JUDGED = paths.MANIFESTS / "negatives" / "judged.csv"
 KEPT = ("negatives", "seed", "anchor_id", "positive_id", "negative_id", "sha256", "false_negative")
@@ -49,8 +50,12 @@ def draw(pairs: pl.DataFrame, how: str, n: int, seed: int) -> pl.DataFrame:
     return drawn.select(*KEPT, *texts.columns)
 
 
-def keep(sample: Path, judged: Path = JUDGED) -> None:
-    """Add the judgements of a sample to those kept, by ids and hash, without a text.
+def keep(sample: Path, judged: Path | None = None) -> Path:
+    """Add the judgements of a sample to those kept, by ids and hash, without a text, and return their file.
+
+    Args:
+        sample: of ``draw``, judged.
+        judged: their file; ``None``: ``JUDGED`` if all texts are open, else one beside the sample.
 
     Raises:
         FileNotFoundError: the sample is missing.
@@ -70,15 +75,21 @@ def keep(sample: Path, judged: Path = JUDGED) -> None:
             f"{sample.name}: {len(strange)} of {len(found)} rows have no judgement, the first of {strange['anchor_id'][0]}; "
             "wanted true or false in false_negative"
         )
+    if judged is None:
+        sources = found["anchor_id"].str.split(":").list.first().unique()
+        is_open = all(manifests.load(name).access == "open" for name in sources)
+        judged = JUDGED if is_open else sample.with_name(f"{sample.stem}.judged.csv")
     parts = [pl.read_csv(judged, infer_schema=False), found] if judged.exists() else [found]
     kept = pl.concat(parts).unique(KEPT[:-1], keep="last", maintain_order=True)
     files.write(judged, kept.write_csv())
+    return judged
 
 
-def rates(judged: Path = JUDGED) -> pl.DataFrame:
+def rates(*judged: Path) -> pl.DataFrame:
     """Return the share of false negatives for each way of mining: ``n``, ``false``, ``rate``, and Wilson's 95 % interval."""
-    table = pl.read_csv(judged)
-    counts = table.group_by("negatives", maintain_order=True).agg(n=pl.len(), false=pl.col("false_negative").sum())
+    table = pl.concat(pl.read_csv(file, infer_schema=False) for file in judged or [JUDGED])
+    said = (pl.col("false_negative") == "true").sum()
+    counts = table.group_by("negatives", maintain_order=True).agg(n=pl.len(), false=said)
     ends = [binomtest(k, n).proportion_ci(method="wilson") for n, k in counts.select("n", "false").iter_rows()]
     return counts.with_columns(
         rate=pl.col("false") / pl.col("n"),

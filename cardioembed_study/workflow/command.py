@@ -129,9 +129,8 @@ def _reviewed(chosen: argparse.Namespace) -> str:
     if chosen.command == "negatives":
         table = pl.read_parquet(paths.need(paths.pairs(chosen.profile, "definition"), "01_corpus"))
         return review.draw(table, chosen.how, chosen.n, chosen.seed).write_csv().rstrip()
-    for sample in chosen.sample:
-        review.keep(sample)
-    return review.rates().write_csv(float_precision=3).rstrip()
+    kept = dict.fromkeys(map(review.keep, chosen.sample))
+    return review.rates(*kept).write_csv(float_precision=3).rstrip()
 
 
 def fetched(source: manifests.Source) -> Iterator[str]:
