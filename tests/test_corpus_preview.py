@@ -52,6 +52,9 @@ def test_a_preview_counts_what_is_kept_and_what_is_dropped(mine):
     n_left, n = 6, 15 + 3 + 6  # in each chapter a command of LaTeX, and an answer that looks like a tag
     assert found["residue"]["per_thousand"] == pytest.approx(1000 * n_left / n)
     assert [piece for piece, _ in found["residue"]["examples"]] == ["\\a", "<script>", "\\a"]
+    assert found["splits"] == {"train": 3, "dev": 0, "test": 0}, (
+        "two of one topic and one of the other: too few to hold out"
+    )
     assert len(found["samples"]) == 20 and preview.of(manifests.load("mine"), folder)["samples"] == found["samples"]
 
 
@@ -76,7 +79,9 @@ def test_pairs_instead_of_definitions_are_said_to_be_for_training(mine, capsys):
     said += "<p>With a higher preload {0} the heart beats with more strength.</p>"
     (mine(cardiology="all") / "heart.html").write_text(BOOK.format("".join(map(said.format, "abc"))))
     assert command.main(["preview", "mine"]) == 0
-    assert "instead of definitions (training takes those of train documents alone) 3" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "instead of definitions (training takes those of train documents alone) 3" in printed
+    assert preview.NO_GLOSSARY in printed and "train 1, dev 1, test 1" in printed
 
 
 def test_a_book_that_cannot_be_held_out_is_told_on_a_line_of_its_own(mine, capsys):

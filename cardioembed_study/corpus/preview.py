@@ -16,6 +16,8 @@ from cardioembed_study import show
 from cardioembed_study.corpus import books, cleaning, manifests, pairs, passages, readers
 
 SHOWN, EXAMPLES, SEED = 20, 3, 17
+HELD_OUT = "Documents of each split by default (page Advice says how many test documents it needs):"
+NO_GLOSSARY = "No definitions of a glossary: write `pairs: [heading, definition]` in the profile."
 _BLOCKS = {"items": "blocks_item", "captions": "blocks_caption"}
 _DROPPED = {
     "too_short": f"sentences of fewer than {cleaning.MIN_CHARS} characters",
@@ -34,7 +36,8 @@ def of(source: manifests.Source, folder: Path) -> dict[str, Any]:
         folder: of its verified files.
 
     Returns:
-        ``source``; ``counts`` by kind; ``pairs`` by kind; ``dropped``, rows of count and reason; ``documents``, a row each;
+        ``source``; ``counts`` by kind; ``pairs`` by kind; ``dropped``, rows of count and reason;
+        ``splits``, documents by split; ``documents``, a row each;
         ``residue``, with ``per_thousand`` passages and ``examples``; ``samples``, passages in reading order.
 
     Raises:
@@ -58,6 +61,7 @@ def of(source: manifests.Source, folder: Path) -> dict[str, Any]:
         "counts": counted,
         "pairs": {kind: table.height for kind, table in (made | {"definition": entries}).items()} | substitutes,
         "dropped": [(counts.get(key, removed.get(key, 0)), reason) for key, reason in _DROPPED.items()],
+        "splits": _splits(frame),
         "documents": _documents(frame),
         "residue": _residue(frame["text"].to_list()),
         "samples": _sample(kept).select("document", "section", "kind", "terms", "text").to_dicts(),
@@ -69,6 +73,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"{found['source'].title} ({found['source'].licence}, {found['source'].access})"
     for title in ("counts", "pairs"):
         yield f"\n{title.capitalize()}: " + ", ".join(f"{_words(key)} {n:,}" for key, n in found[title].items())
+    if not found["pairs"]["definition"]:
+        yield NO_GLOSSARY
+    yield f"\n{HELD_OUT} " + ", ".join(f"{split} {n:,}" for split, n in found["splits"].items())
     yield "\nDropped:"
     yield from (f"  {n:>7,}  {reason}" for n, reason in found["dropped"])
     yield f"\nMarkup left, per 1,000 passages: {found['residue']['per_thousand']:.1f}"
@@ -95,7 +102,18 @@ def shown(row: Mapping[str, Any]) -> str:
 
 def write(file: Path, found: Mapping[str, Any]) -> None:
     """Write a preview as one page of HTML that needs nothing else."""
-    files.write(file, show.filled(__package__, "preview.html.j2", words=_words, shown=shown, **found))
+    files.write(
+        file,
+        show.filled(
+            __package__,
+            "preview.html.j2",
+            words=_words,
+            shown=shown,
+            held_out=HELD_OUT,
+            no_glossary=NO_GLOSSARY,
+            **found,
+        ),
+    )
 
 
 def _words(key: str) -> str:
@@ -106,6 +124,11 @@ def _documents(frame: pl.DataFrame) -> list[dict[str, Any]]:
     kinds = {"sentences": "sentence", "glossary": "glossary"}
     sums = {key: (pl.col("kind") == kind).sum() for key, kind in kinds.items()}
     return frame.group_by("document", "topic", maintain_order=True).agg(**sums).to_dicts()
+
+
+def _splits(frame: pl.DataFrame) -> dict[str, int]:
+    placed = passages.split(frame.unique(["source", "document"]))["split"].to_list()
+    return {split: placed.count(split) for split in passages.SPLITS}
 
 
 def _residue(texts: list[str]) -> dict[str, Any]:
