@@ -283,6 +283,11 @@ def test_a_book_of_which_nothing_can_be_held_out_is_read_with_a_warning(tmp_path
     assert set(passages.split(frame)["split"]) == {"train"}
 
 
+def test_a_word_file_that_is_named_otherwise_is_told_apart():
+    with pytest.raises(ValueError, match=r"heart\.epub: its content is of format docx, not epub; name it \.docx"):
+        books.chapters(zipped(word__document_xml="<w/>"), "epub", "heart.epub", divide=True)
+
+
 def test_a_folder_of_pdf_files_is_told_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "heart.PDF").touch()
     monkeypatch.setattr(manifests, "names", lambda: {"book": tmp_path / "book.yaml"})

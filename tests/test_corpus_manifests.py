@@ -285,6 +285,12 @@ def test_a_missing_sidecar_or_folder_is_named(home):
     refused(FileNotFoundError, lambda: manifests.load("book"), "nowhere is not a folder", "'path' in book.yaml")
     (home / "data_manifests" / "nowhere").mkdir()
     refused(FileNotFoundError, lambda: manifests.load("book"), "nowhere holds no *.md")
+    put(home / "data_manifests" / "nowhere", {"heart.epub": b""})
+    refused(
+        FileNotFoundError, lambda: manifests.load("book"), "heart.epub and no *.md; write `format: epub` in book.yaml"
+    )
+    write(home, path="../nowhere/heart.epub", files=None)
+    refused(NotADirectoryError, lambda: manifests.load("book"), "heart.epub is a file; name its folder in 'path'")
 
 
 def test_a_benchmark_of_ones_own_is_the_files_of_its_form(home):

@@ -22,7 +22,7 @@ from typing import Any
 from cardioembed_study.corpus.blocks import NOT_PROSE
 
 FORMATS = {"epub": "epub", "docx": "docx", "html": "html", "latex": "latex", "odt": "odt"}  # ours to pandoc's
-ZIPPED = ("epub", "docx", "odt")
+ZIPPED = {"epub": "META-INF/container.xml", "docx": "word/document.xml", "odt": "content.xml"}  # with what each holds
 LARGEST = 512 * 2**20  # bytes of a zipped book with its pictures
 UNFOLDED = 256 * 2**20  # bytes of its text: ten times the longest textbook's
 SECONDS, MEMORY = 300, "8g"  # what pandoc may take; 3 s and 0.3 GB are usual for a textbook
@@ -125,10 +125,16 @@ def _opened(data: bytes, format: str, name: str) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             texts = [entry for entry in packed.infolist() if PurePosixPath(entry.filename.lower()).suffix not in MEDIA]
+            names = {entry.filename for entry in texts}
             size, shut = sum(entry.file_size for entry in texts), any(entry.flag_bits & 1 for entry in texts)
             held = {} if shut or size > UNFOLDED else {entry: packed.read(entry) for entry in texts}
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name}: no sound {format}, {error}; copy it anew from where it came") from None
+    others = [other for other, part in ZIPPED.items() if part in names]
+    if others and format not in others:
+        raise ValueError(
+            f"{name}: its content is of format {others[0]}, not {format}; name it .{others[0]}, and so in its manifest"
+        )
     if size > UNFOLDED:
         raise ValueError(f"{name}: {size:,} bytes of text, wanted at most {UNFOLDED:,}; divide the book")
     if shut:

@@ -270,6 +270,8 @@ def _sidecar(source: Source) -> dict[str, str]:
 
 def _local(source: Source) -> Path:
     folder = (names()[source.name].parent / Path(source.path).expanduser()).resolve()
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file; name its folder in 'path' in {source.name}.yaml")
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder} is not a folder; put the texts there, or correct 'path' in {source.name}.yaml"
@@ -288,6 +290,11 @@ def _inside(source: Source) -> list[str]:
     wanted = ", ".join(patterns)
     if any(folder.rglob("*.[pP][dD][fF]")):
         raise FileNotFoundError(f"{folder} holds PDF files and no {wanted}; {FROM_PDF}")
+    for format, others in BOOKS.items():
+        if book := next((file.name for pattern in others for file in folder.rglob(pattern)), None):
+            raise FileNotFoundError(
+                f"{folder} holds {book} and no {wanted}; write `format: {format}` in {source.name}.yaml"
+            )
     raise FileNotFoundError(f"{folder} holds no {wanted}; put the texts there, or correct {source.name}.yaml")
 
 
