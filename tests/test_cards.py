@@ -9,6 +9,7 @@ import toy_tree
 from huggingface_hub import ModelCard
 
 from cardioembed_study import paths, settings
+from cardioembed_study.corpus import manifests
 from cardioembed_study.retrieval.tables import TASKS
 from cardioembed_study.workflow import cards
 
@@ -100,6 +101,21 @@ def test_nothing_worse_and_documents_are_told_where_the_records_have_them(result
     assert "On no task does the whole interval lie below 0." in text and bullets(text, "What got worse") == []
     assert "| held-out cardiology definitions | MRR | 177 | 5 |" in text and "| SciFact | nDCG@10 | 300 |  |" in text
     assert "177 queries from 5 documents" in text
+
+
+def test_the_card_of_an_adapter_that_learnt_from_a_private_text_names_it_and_gives_no_leave(
+    results, tmp_path, monkeypatch
+):
+    load, read_ = manifests.load, read("corpus.all")["params"]["read"]
+    private, text = next((name, text) for name, text in read_.items() if text["role"] == "corpus")
+    changes = {"access": "private", "attribution": ""}
+    monkeypatch.setattr(
+        manifests, "load", lambda name: load(name).model_copy(update=changes if name == private else {})
+    )
+    card = ModelCard.load(cards.write(tmp_path, NAME, RUN, results))
+    assert card.data.license == "other" and "Apache-2.0, as its base" not in card.text
+    assert "do not publish it without leave of the rights' holder" in card.text
+    assert f"{text['title']}: {text['licence']}" in bullets(card.text, "Licences")
 
 
 def test_a_card_names_the_kind_of_pairs_that_development_asked(results, tmp_path):

@@ -384,6 +384,17 @@ def test_the_first_page_sets_our_gain_beside_the_published_one(known):
     assert row.plain == "same direction, another task"
 
 
+def test_the_first_page_tells_of_the_recipe_that_a_profile_has(known):
+    acc = {"base": 0.469, "tuned": 0.531, "difference": 0.062, "low": 0.01, "high": 0.1}
+    runs = dict.fromkeys("abc", similar(0.43, 0.92, 0.25))
+    results = {"comparison": {"kept": compared(acc_at_1=acc)["comparison"]["tuned"]}}
+    results |= {"similarity": {"MiniLM": similar(0.43, 0.9, 0.27)} | runs}
+    results |= {"forgetting": {"kept": record({"CorpusDefinitions": acc}, runs=["a"])}}
+    rows = headline.rows(known, verdicts.judge(known, results))
+    assert rows[0].ours == "46.9 → 53.1 % (definitions, n = 177); recipe kept" and rows[2].ours == "not run"
+    assert rows[3].ours.endswith("; recipe kept") and "not run" not in rows[3].plain
+
+
 def test_committed_records_give_every_claim_a_class_and_every_property_an_outcome(known, rules):
     found = verdicts.judge(known, verdicts.load(paths.BOOK / "results" / "open"))
     assert [verdict.claim for verdict in found.claims] == list(known)

@@ -35,7 +35,7 @@ def records(worst=-0.005, p=0.001):
     ranks = {"bm25": (0.6, 0.4), "base": (0.5, 0.7)}
     return {
         "comparison": {
-            recipe: {"metrics": {task: change(d) for task, d in zip(COUNTS, both, strict=True)}}
+            recipe: {"status": "run", "metrics": {task: change(d) for task, d in zip(COUNTS, both, strict=True)}}
             for recipe, both in gains.items()
         },
         "forgetting": {
@@ -81,6 +81,17 @@ def test_the_answer_tells_gain_cost_and_what_needs_no_tuning():
         "folds": {"metrics": {"contrasts": {"specialty": UNSURE, "format": HIGHER, "format_less_specialty": HIGHER}}}
     }
     assert front_page.answer(records(), folds, "base")["answer_taught"] == SENTENCES[0][-1]
+
+
+def test_a_profile_without_the_papers_recipe_is_told_of_by_its_own():
+    alone = records()
+    del alone["comparison"]["tuned"]
+    said = front_page.answer(alone, {}, "base")
+    assert said["answer_inside"] == "better (recipe kept)" and said["answer_kept"] == "better"
+    assert said["answer_inside_change"] == said["answer_kept_change"] and "+0.030" in said["answer_inside_change"]
+    alone["forgetting"]["kept"]["metrics"] = {"CorpusDefinitions": change(0.02)}
+    alone["comparison"]["kept"]["metrics"].pop("medquad_questions")
+    assert front_page.cost(alone, "kept") == front_page.NONE  # the book's own definitions are no benchmark of others
 
 
 @pytest.mark.parametrize(

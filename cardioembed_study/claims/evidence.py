@@ -53,6 +53,17 @@ def metrics(results: Results, measurement: str, model: str) -> Mapping[str, Any]
     return record["metrics"] if record and record.get("status") == "run" else None
 
 
+def recipe(results: Results) -> str:
+    """Return the recipe that is told of: the papers' own, ``tuned``, or without it the first that was compared with the base."""
+    compared = [name for name in results.get("comparison", {}) if metrics(results, "comparison", name)]
+    return "tuned" if "tuned" in compared else next(iter(compared), "tuned")
+
+
+def named(results: Results) -> str:
+    """Return words that name the recipe told of where it is not the papers' own."""
+    return "" if recipe(results) == "tuned" else f"; recipe {recipe(results)}"
+
+
 def contrast(results: Results, model: str, name: str) -> Measured | None:
     """Return a contrast of the experiment on specialty and format; its seeds are those of the arm that has fewest."""
     found = ((metrics(results, "domain", model) or {}).get("contrasts") or {}).get(name)
@@ -76,36 +87,36 @@ def of_medembed(results: Results, model: str, part: str) -> Measured | None:
 
 def in_domain_gain(results: Results) -> Measured | None:
     """Return the paired difference of the seeds' mean on held-out cardiology definitions."""
-    gain = (metrics(results, "comparison", "tuned") or {}).get(HEADLINE)
+    gain = (metrics(results, "comparison", recipe(results)) or {}).get(HEADLINE)
     if not gain:
         return None
-    record = results["comparison"]["tuned"]
+    record = results["comparison"][recipe(results)]
     words = (metrics(results, "retrieval", "bm25") or {}).get(HEADLINE)
     floor = f"; BM25, words alone, {words['mrr']:.3f}" if words else ""
     return Measured(
         *(gain["difference"], gain["low"], gain["high"], len(record["params"]["runs"])),
         *(record["counts"][HEADLINE], "definitions", documents(results)),
-        said=f"base {gain['base_mrr']:.3f}, tuned {gain['tuned_mrr']:.3f}{floor}",
+        said=f"base {gain['base_mrr']:.3f}, tuned {gain['tuned_mrr']:.3f}{floor}{named(results)}",
     )
 
 
 def documents(results: Results, task: str = HEADLINE) -> int | None:
     """Return how many documents the queries of a task come from, if the base's record says so."""
-    base = (results.get("comparison", {}).get("tuned") or {}).get("params", {}).get("base")
+    base = (results.get("comparison", {}).get(recipe(results)) or {}).get("params", {}).get("base")
     return (results.get("retrieval", {}).get(base) or {"counts": {}})["counts"].get(task, {}).get("documents")
 
 
 def benchmarks_kept(results: Results) -> Measured | None:
     """Return the change of the benchmark that falls most; the others are named."""
-    changes = {t: m for t, m in (metrics(results, "forgetting", "tuned") or {}).items() if t != OF_CORPUS}
+    changes = {t: m for t, m in (metrics(results, "forgetting", recipe(results)) or {}).items() if t != OF_CORPUS}
     if not changes:
         return None
-    record = results["forgetting"]["tuned"]
+    record = results["forgetting"][recipe(results)]
     (task, worst), *others = sorted(changes.items(), key=lambda item: item[1]["difference"])
     counts = record["counts"][task]
     n = counts if not isinstance(counts, Mapping) else counts.get("queries", counts.get("pairs"))
     said = f"{task} {worst['base']:.3f} to {worst['tuned']:.3f}"
-    said += "".join(f"; {name} {m['difference']:+.3f}" for name, m in others)
+    said += "".join(f"; {name} {m['difference']:+.3f}" for name, m in others) + named(results)
     ends = worst["difference"], worst["low"], worst["high"]
     return Measured(*ends, len(record["params"]["runs"]), n, f"queries of {task}", said=said, page=BENCHMARKS)
 
@@ -118,7 +129,7 @@ def separation_gain(results: Results) -> Measured | None:
     base, tuned, n = found
     ends = _apart(base, tuned, "separation", "separation_low", "separation_high")
     after = statistics.fmean(m["separation"] for m in tuned)
-    said = f"base {base['separation']:.3f}, tuned {after:.3f}"
+    said = f"base {base['separation']:.3f}, tuned {after:.3f}{named(results)}"
     return Measured(*ends, len(tuned), n, "pairs of each kind", said=said, interval=f"{ENDS}both")
 
 
@@ -133,6 +144,7 @@ def negation_insensitive(results: Results) -> Measured | None:
     said = f"{negated:.3f} and {similar:.3f}; base {base['negated']:.3f} and {base['similar']:.3f}"
     words = (metrics(results, "similarity", "tfidf") or {}).get("separation")
     said += f"; TF-IDF, words alone, {words['negated']:.3f} and {words['similar']:.3f}" if words else ""
+    said += named(results)
     counted = len(tuned), n, "pairs of each kind"
     return Measured(negated - similar, *ends, *counted, said=said, interval=f"{ENDS}all models")
 
@@ -236,8 +248,8 @@ def silhouette_difference_negative(results: Results) -> Measured | None:
 
 
 def similarities(results: Results) -> tuple[Mapping, list[Mapping], int] | None:
-    """Return the separation metrics of the base, those of the runs of the papers' recipe, and n."""
-    params = (results.get("comparison", {}).get("tuned") or {}).get("params", {})
+    """Return the separation metrics of the base, those of the runs of the recipe told of, and n."""
+    params = (results.get("comparison", {}).get(recipe(results)) or {}).get("params", {})
     names = [params.get("base", ""), *params.get("runs", [])]
     measured = [(metrics(results, "similarity", name) or {}).get("separation") for name in names]
     if len(measured) < 2 or not all(measured):

@@ -49,12 +49,13 @@ def accuracy(v: Values, results: Results, outcomes: Outcomes) -> Row:
     ours, plain, acc = NOT_RUN, NOT_RUN, found.get("acc_at_1")
     if acc:
         size, documents = _parameters(results), evidence.documents(results)
-        n = results["comparison"]["tuned"]["counts"][evidence.HEADLINE]
+        n = results["comparison"][evidence.recipe(results)]["counts"][evidence.HEADLINE]
         parts = ["definitions", *([f"{size / 1e6:.0f} M parameters"] if size else []), f"n = {n}"]
         parts += [f"{documents} documents"] if documents else []
         bm25 = (evidence.metrics(results, "retrieval", "bm25") or {}).get(evidence.HEADLINE)
         ours = f"{100 * acc['base']:.1f} → {100 * acc['tuned']:.1f} % ({', '.join(parts)})"
         ours += f"; BM25, words alone, {100 * bm25['acc_at_1']:.1f} %" if bm25 else ""
+        ours += evidence.named(results)
         plain = f"{_direction(acc['low'], acc['high'])}, another task"
     return Row(name.format("CardioEmbed"), "Acc@1 on held-out pairs", published, ours, plain, evidence.RETRIEVAL)
 
@@ -83,11 +84,11 @@ def benchmarks(v: Values, results: Results, outcomes: Outcomes) -> Row:
     )
     ours, kept, found = NOT_RUN, outcomes["benchmarks_kept"], _record(results, "forgetting")
     plain = f"kept here? {kept.words}"
-    if found:
-        each = {t: found[t] for t in BENCHMARKS if t in found}
-        n = len(results["forgetting"]["tuned"]["params"]["runs"])
+    each = {t: found[t] for t in BENCHMARKS if t in found} if found else {}
+    if each:
+        n = len(results["forgetting"][evidence.recipe(results)]["params"]["runs"])
         ours = ", ".join(f"{t} {m['base']:.4f} → {m['tuned']:.4f}" for t, m in each.items())
-        ours += f" ({n} seed{'s' * (n != 1)})"
+        ours += f" ({n} seed{'s' * (n != 1)}){evidence.named(results)}"
         if n >= kept.property.seeds:
             plain = "; ".join([*(f"{t}: {_change(m['low'], m['high'])}" for t, m in each.items()), plain])
     words = "Benchmarks: kept or traded? nDCG@10"
@@ -112,7 +113,7 @@ def separation(v: Values, results: Results, outcomes: Outcomes) -> Row:
         ours = (
             f"{untuned['separation']:.3f} → {after['separation']:.3f}; cosine of negated pairs {after['negated']:.2f}, "
             f"of similar {after['similar']:.2f} (n = {n}, {len(runs)} seeds; similar: sentence and paraphrase; the study: names "
-            "of related diseases)"
+            f"of related diseases){evidence.named(results)}"
         )
         too = ", by the base too" * (untuned["negated"] > untuned["similar"])
     raised, missed = (SHORT[outcomes[name].outcome] for name in ("separation_gain", "negation_insensitive"))
@@ -152,12 +153,12 @@ def prompts(v: Values, results: Results, outcomes: Outcomes) -> Row:
 
 
 def _record(results: evidence.Results, measurement: str) -> Mapping[str, Any] | None:
-    return evidence.metrics(results, measurement, "tuned")
+    return evidence.metrics(results, measurement, evidence.recipe(results))
 
 
 def _parameters(results: evidence.Results) -> int | None:
     """Return the parameters of the base, as a run that trained all of them counted."""
-    wanted = {"tuning": "full", "base": results["comparison"]["tuned"]["params"]["base"]}
+    wanted = {"tuning": "full", "base": results["comparison"][evidence.recipe(results)]["params"]["base"]}
     whole = (r for r in results.get("train", {}).values() if {key: r["params"].get(key) for key in wanted} == wanted)
     return next((record["counts"]["trained_parameters"] for record in whole), None)
 

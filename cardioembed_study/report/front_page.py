@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from cardioembed_study import paths, records, show
+from cardioembed_study.claims import evidence
 from cardioembed_study.forgetting import target
 from cardioembed_study.retrieval import tables
 
@@ -19,8 +20,8 @@ GROUPS = {  # the tasks shown, in two groups
 SCORES = {"SciFact": "nDCG@10", "NFCorpus": "nDCG@10", "BIOSSES": "Spearman"}  # of the others MRR
 SMALL = 0.01  # a loss below it is called small: one right answer in a hundred moves Acc@1 by as much
 WORDS = {"higher": "better", "lower": "worse", "not distinguishable": "neither better nor worse"}
-NONE = "not measured in this profile"
-QUOTED = {  # what the sentences tell of: measurement, recipe, task
+NONE = tables.NONE
+QUOTED = {  # what the sentences tell of: measurement, recipe, task; without ``tuned`` the first recipe stands in its place
     "inside": ("comparison", "tuned", "definition_cardiology"),
     "outside": ("comparison", "tuned", "definition_other"),
     "questions": ("comparison", "tuned", "medquad_questions"),
@@ -168,10 +169,15 @@ def answer(results: Mapping[str, Mapping], domain: Mapping[str, Mapping], base: 
     }
     said |= {name: change(on_folds.get(name, {})) for name in ("specialty", "format", "format_less_specialty")}
     said |= _bounds(domain)
-    found = {name: _measured(results, *place) for name, place in QUOTED.items()}
+    mine = evidence.recipe(results)
+    found = {n: _measured(results, kind, mine if of == "tuned" else of, task) for n, (kind, of, task) in QUOTED.items()}
     for name, m in found.items():
-        said |= {name: WORDS[told(m)] if m else NONE, f"{name}_change": change(m | asked[QUOTED[name][2]] if m else {})}
-    both = found["kept"] and found["inside"]
+        stands = f" (recipe {mine})" * (QUOTED[name][1] == "tuned" != mine)
+        said |= {
+            name: f"{WORDS[told(m)]}{stands}" if m else NONE,
+            f"{name}_change": change(m | asked[QUOTED[name][2]] if m else {}),
+        }
+    both = found["kept"] and found["inside"] and mine != "kept"  # of itself it keeps all
     share = found["kept"]["difference"] / found["inside"]["difference"] if both else None
     said |= {"kept_share": f"{100 * share:.0f} %" if share else NONE, "kept_cost": cost(results, "kept")}
     for name in ("inside", "questions"):
@@ -220,9 +226,10 @@ def cost(results: Mapping[str, Mapping], recipe: str) -> str:
     if not pair:
         return NONE
     entries = {task: m for record in pair for task, m in record["metrics"].items()}
-    lost = [task for task in target.losses(*pair) if told(entries[task]) == "lower"]
+    asked = target.losses(*pair)
+    lost = [task for task in asked if told(entries[task]) == "lower"]
     if not lost:
-        return "no significant loss on any benchmark"
+        return "no significant loss on any benchmark" if asked.keys() - {evidence.OF_CORPUS} else NONE
     worst = min(lost, key=lambda task: entries[task]["difference"])
     size = "small and significant" if entries[worst]["difference"] > -SMALL else "significant"
     return f"a {size} loss on {tables.TASKS.get(worst, worst)}, {change(entries[worst])}"

@@ -43,6 +43,7 @@ CONTRASTS = {
     "small_format": "in small: other definitions less base",
     "small_topic": "in small: cardiology headings less base",
 }
+NONE = "not measured in this profile"
 TOP_KS = (1, 5, 10, 20, 50, 100)
 QUESTIONS = {"to the anchor than the contradiction is": "probe", "to the anchor than to the contradiction": "choice"}
 
@@ -196,7 +197,7 @@ def numbers(
     Args:
         corpus: record of 01.
         retrieval: model to its record of 03.
-        comparison: the record of 03 on the recipe ``tuned``.
+        comparison: the record of 03 on the recipe that the book tells of: ``tuned``, or without it the first.
         similarity: model to its record of 03.
         recipes: recipe to the names of its runs.
     """
@@ -216,6 +217,8 @@ def numbers(
         quoted |= {f"{metric}_base": right[base], f"{metric}_tfidf": right["tfidf"]}
         means = {recipe: np.mean([right[run] for run in runs]) for recipe, runs in recipes.items()}
         quoted |= {f"{metric}_{recipe}": float(mean) for recipe, mean in means.items()}
+        quoted.setdefault(f"{metric}_tuned", quoted[f"{metric}_{next(iter(recipes))}"] if recipes else NONE)
+    quoted.setdefault("question_heldout_verdict", NONE)
     return quoted
 
 

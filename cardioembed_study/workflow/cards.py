@@ -93,7 +93,7 @@ def score_rows(read: Mapping[str, Mapping]) -> list[dict[str, Any]]:
 def metadata(name: str, read: Mapping[str, Mapping]) -> ModelCardData:
     """Return what the model hub reads: base, licence, texts, and the adapter's own scores as ``model-index``."""
     base, p = models.spec(read["train"]["params"]["base"], paths.MODELS), read["train"]["params"]
-    lora = p["tuning"] == "lora"
+    lora, private = p["tuning"] == "lora", _private(read["corpus"])
     return ModelCardData(
         model_name=name,
         base_model=base.hub_id,
@@ -102,7 +102,7 @@ def metadata(name: str, read: Mapping[str, Mapping]) -> ModelCardData:
         pipeline_tag="sentence-similarity",
         tags=[*TAGS, *(("peft", "lora") if lora else ())],
         language="en",
-        license=base.licence.lower(),
+        license="other" if private else base.licence.lower(),
         training_texts=[f"{text['title']}, {text['licence']}" for text in _texts(read["corpus"]).values()],
         eval_results=[*_own_tasks(read["own"]), *_mteb_tasks(read.get("mteb", {"metrics": {}}))],
     )
@@ -161,7 +161,11 @@ def _text(name: str, run: str, read: Mapping[str, Mapping], below: str) -> str:
         kinds=[KINDS[kind] for kind in p["pairs"]],
         train=read["train"],
         texts=_texts(read["corpus"]),
-        attributions=[manifests.load(text).attribution for text in _texts(read["corpus"])],
+        attributions=[
+            manifests.load(source).attribution or f"{text['title']}: {text['licence']}"
+            for source, text in _texts(read["corpus"]).items()
+        ],
+        private=_private(read["corpus"]),
         table=show.table(_shown(rows)).data,
         worse=[row for row in rows if row["high"] < 0],
         first=rows[0],
@@ -193,6 +197,11 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _texts(corpus: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     """Return what the pairs were made of, by the names of manifests."""
     return {name: text for name, text in corpus["params"]["read"].items() if text["role"] != "benchmark"}
+
+
+def _private(corpus: Mapping[str, Any]) -> list[str]:
+    """Return the titles of the texts that are not open."""
+    return [text["title"] for name, text in _texts(corpus).items() if manifests.load(name).access != "open"]
 
 
 def _read(results: Path, measurement: str, model: str, notebook: str) -> dict[str, Any]:
