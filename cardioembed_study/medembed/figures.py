@@ -24,7 +24,7 @@ def of_negatives(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame
         {"group": "", "row": f"{negatives.ORDER[name]}: {record['counts']['texts'][name]} texts a pair"}
         | {"mark": "mean of the seeds"}
         | _ends(m)
-        for name, m in record["metrics"].items()
+        for name, m in negatives.in_order(record)
     ]
     n = record["counts"]["dev"]
     drawn = pl.DataFrame(rows)

@@ -72,8 +72,13 @@ def rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "worst and best seed": f"{m['worst_seed']:+.3f}, {m['best_seed']:+.3f}",
             "texts a pair": record["counts"]["texts"][name],
         }
-        for name, m in record["metrics"].items()
+        for name, m in in_order(record)
     ]
+
+
+def in_order(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return each choice's name and metrics, the simplest first."""
+    return [(name, record["metrics"][name]) for name in ORDER if name in record["metrics"]]
 
 
 def texts(negatives: str) -> int:
