@@ -18,17 +18,14 @@ import polars as pl
 from mteb.abstasks import AbsTaskRetrieval
 from numpy.typing import ArrayLike, NDArray
 
-from cardioembed_lib import metrics, models, statistics
+from cardioembed_lib import metrics, models
 from cardioembed_lib.encoder import Encoder
 from cardioembed_study import embeddings, paths, records
 from cardioembed_study.forgetting import changes, mteb_tasks
 from cardioembed_study.retrieval import contrasts, evaluation, pools
 
 BENCHMARKS = ("SciFact", "NFCorpus")
-DOCUMENTS, QUERIES = (
-    640,
-    323,
-)  # of a benchmark's part: every test query, up to two right documents of each, others drawn
+DOCUMENTS, QUERIES = 640, 323  # of a part: every test query, up to two right documents of each, others drawn
 MRR, NDCG = "mrr", "ndcg_at_10"
 JOINED = {  # what is reported of several tasks as one
     "definitions": ("definition_cardiology", "definition_other"),
@@ -190,9 +187,7 @@ def compare(
         before, each = outcomes[base][name], np.array([outcomes[run][name] for run in runs])
         found[name] = {"base": float(before.mean()), "tuned": float(each.mean())}
         found[name] |= evaluation.of_seeds(each, before, task.clusters, seed)
-    for entry, p in zip(found.values(), statistics.holm([m["p"] for m in found.values()]), strict=True):
-        entry["p_holm"] = float(p)
-    return found
+    return contrasts.corrected(found)
 
 
 def joined(scored: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64]]:

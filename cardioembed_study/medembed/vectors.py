@@ -28,11 +28,8 @@ PRECISIONS = {  # what is kept of a passage: the first is searched, a second loo
     "float16": ("float16",),
     "int8": ("int8",),
     "binary": ("binary",),  # Hamming distance alone
-    "binary_rescored": (
-        "binary",
-        "binary",
-    ),  # the nearest by Hamming distance, by the query in float32 against the signs
-    "binary_int8": ("binary", "int8"),  # the same, against int8
+    "binary_rescored": ("binary", "binary"),  # of the nearest, the query in float32 against the signs
+    "binary_int8": ("binary", "int8"),  # of the nearest, against int8
 }
 
 
