@@ -75,13 +75,13 @@ def contrast(results: Results, model: str, name: str) -> Measured | None:
     return Measured(found["difference"], found["low"], found["high"], *counted, page=DOMAIN)
 
 
-def of_medembed(results: Results, model: str, part: str) -> Measured | None:
-    """Return a difference of the MedEmbed study on held-out definitions; its seeds are those of the recipe that has fewest."""
-    found = ((metrics(results, "medembed", model) or {}).get(part) or {}).get("definitions")
+def of_medembed(results: Results, model: str, part: str, task: str = "definitions") -> Measured | None:
+    """Return a difference of the MedEmbed study on one of its tasks; its seeds are those of the recipe that has fewest."""
+    found = ((metrics(results, "medembed", model) or {}).get(part) or {}).get(task)
     if not found:
         return None
     seeds = min(map(len, results["medembed"][model]["params"]["members"].values()))
-    counted = seeds, found["queries"], "definitions", found["documents"]
+    counted = seeds, found["queries"], "definitions" if task == "definitions" else "questions", found["documents"]
     return Measured(found["difference"], found["low"], found["high"], *counted, page="medembed")
 
 
@@ -359,4 +359,7 @@ TESTS: dict[str, Callable[[Results], Measured | None]] = {
     "specialty_interaction": partial(contrast, model="matrix", name="interaction"),
     "mined_negatives_help": partial(of_medembed, model="recipes", part="chosen_less_none"),
     "small_gains_more": partial(of_medembed, model="sizes", part="smallest_less_largest"),
+    "written_queries_help": partial(of_medembed, model="recipes", part="query_less_none", task="medquad"),
+    "merging_helps": partial(of_medembed, model="merges", part="chosen_less_none"),
+    "late_interaction_finds_more": partial(of_medembed, model="late", part="late_less_none"),
 }
