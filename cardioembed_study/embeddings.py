@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +62,11 @@ def cached(
     return joined([known[file] for file in places])
 
 
-def keep(file: Path, vectors: np.ndarray) -> None:
-    """Write vectors with a digest of themselves and of the file's name, whole or not at all."""
+def keep(file: Path, vectors: np.ndarray, **beside: np.ndarray) -> None:
+    """Write vectors, and arrays that belong to them, with a digest of all and of the file's name, whole or not at all."""
+    arrays = {"vectors": np.ascontiguousarray(vectors)} | beside
     with files.replacing(file) as aside:
-        save_file({"vectors": np.ascontiguousarray(vectors)}, aside, {"sha256": _digest(file, vectors)})
+        save_file(arrays, aside, {"sha256": _digest(file, arrays)})
 
 
 def kept(file: Path, rows: int) -> np.ndarray | None:
@@ -78,20 +79,38 @@ def kept(file: Path, rows: int) -> np.ndarray | None:
     Returns:
         (rows, D) float32, finite.
     """
+
+    def misfit(arrays: Mapping[str, np.ndarray]) -> str:
+        if (vectors := arrays.get("vectors")) is None:
+            return "holds no vectors"
+        if vectors.dtype == np.float32 and vectors.ndim == 2 and len(vectors) == rows and np.isfinite(vectors).all():
+            return ""
+        return f"holds {vectors.dtype} of shape {vectors.shape} or no finite numbers, not {rows} vectors"
+
+    known = read(file, misfit)
+    return None if known is None else known["vectors"]
+
+
+def read(file: Path, misfit: Callable[[Mapping[str, np.ndarray]], str]) -> dict[str, np.ndarray] | None:
+    """Return the arrays that ``keep`` wrote; ``None`` if there are none, or if others lie there, which a line then says.
+
+    Args:
+        file: its name is the key.
+        misfit: says what is wrong with the arrays; nothing if they fit.
+    """
     if not file.exists():
         return None
     try:
         with safe_open(file, "np") as opened:
-            vectors, digest = opened.get_tensor("vectors"), (opened.metadata() or {}).get("sha256")
+            names = opened.keys()
+            arrays = {name: opened.get_tensor(name) for name in names}
+            digest = (opened.metadata() or {}).get("sha256")
     except (SafetensorError, OSError, TypeError) as error:
         problem = f"cannot be read ({type(error).__name__})"
     else:
-        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != rows or not np.isfinite(vectors).all():
-            problem = f"holds {vectors.dtype} of shape {vectors.shape} or no finite numbers, not {rows} vectors"
-        elif digest != _digest(file, vectors):
-            problem = "does not hold what was written"
-        else:
-            return vectors
+        problem = misfit(arrays) or ("" if digest == _digest(file, arrays) else "does not hold what was written")
+        if not problem:
+            return arrays
     tqdm.write(f"{file.parent.name}/{file.name} {problem}; its texts are embedded again", file=sys.stderr)
     return None
 
@@ -103,8 +122,11 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return whole
 
 
-def _digest(file: Path, vectors: np.ndarray) -> str:
-    return hashlib.sha256(f"{file.stem} {vectors.dtype} {vectors.shape} ".encode() + vectors.tobytes()).hexdigest()
+def _digest(file: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(file.stem.encode())
+    for name in sorted(arrays, reverse=True):
+        digest.update(f" {arrays[name].dtype} {arrays[name].shape} ".encode() + arrays[name].tobytes())
+    return digest.hexdigest()
 
 
 def _key(encoder: encoders.Encoder, texts: Sequence[str], prompt: str) -> str:

@@ -256,7 +256,7 @@ def test_example_of_differences_prints_what_the_page_says(tmp_path):
 
 
 def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
-    manifest, profile, mined, queries, clinical = blocks("use.md", "yaml")
+    manifest, *profiles = blocks("use.md", "yaml")
     text = manifest.replace("~/texts/my_textbook", str(tmp_path / "texts"))
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "heart.epub").touch()
@@ -264,15 +264,12 @@ def test_manifest_and_profile_of_use_are_accepted(tmp_path, monkeypatch):
     (tmp_path / "sources" / "my_textbook.yaml").write_text(text)
     monkeypatch.setattr(paths, "MANIFESTS", tmp_path)
     assert manifests.documents(manifests.load("my_textbook")) == ["heart.epub"]
-    (tmp_path / "mine.yaml").write_text(profile)
     monkeypatch.setattr(paths, "PROFILES", tmp_path)
-    assert list(settings.profile("mine").runs) == [f"kept-seed{seed}" for seed in (17, 18, 19)]
-    (tmp_path / "mined.yaml").write_text(mined)
-    assert list(settings.profile("mined").runs) == ["hard"]
-    (tmp_path / "queries.yaml").write_text(queries)
-    assert list(settings.profile("queries").runs) == ["queries"]
-    (tmp_path / "clinical.yaml").write_text(clinical)
-    assert list(settings.profile("clinical").runs) == ["infonce", "soft_chapter"]
+    runs = {"mine": [f"kept-seed{seed}" for seed in (17, 18, 19)], "mined": ["hard"], "queries": ["queries"]}
+    runs |= {"medembed": ["medembed-seed17"], "clinical": ["infonce", "soft_chapter"]}
+    for (name, wanted), profile in zip(runs.items(), profiles, strict=True):
+        (tmp_path / f"{name}.yaml").write_text(profile)
+        assert list(settings.profile(name).runs) == wanted
 
 
 def test_kernel_example_of_reproduce_is_a_profile(tmp_path, monkeypatch):

@@ -218,5 +218,21 @@ def test_what_the_first_pass_left_out_comes_last_of_all():
     assert asked.score(replace(graded, measure=asked.NDCG), left).tolist() == [0]
 
 
-def test_a_query_has_a_time():
-    assert late.milliseconds(tokens(3, 4), tokens(5, 6)) > 0
+def test_each_form_is_scored_against_one_vector_a_text_and_a_second_pass_against_its_first(tmp_path):
+    model, toy = late.untrained(bert()), task(4, 30)
+    tasks = {name: replace(toy, name=name) for names in asked.JOINED.values() for name in names}
+    words = np.tile(np.linspace(1, 0, 30), (4, 1))
+    single = {"tuned": dict.fromkeys(tasks, np.full(4, 0.25))}
+    found = late.measured(tasks, {"tuned": [model]}, single, {name: {"bm25": words} for name in tasks}, tmp_path, 17)
+    queries, passages = late.vectors(toy, model, tmp_path)
+    by_form = {"all": passages, "tenth": late.pooled(passages, late.POOLED), "bm25": None}
+    for form, kept in by_form.items():
+        similar = words if kept is None else late.similarities(queries, kept)
+        m, by_hand = found["tuned"]["SciFact_part"][form], asked.score(toy, similar).mean()
+        assert (m["score"], m["difference"]) == pytest.approx((by_hand, by_hand - 0.25))
+        assert m.get("bytes") == (None if kept is None else pytest.approx(sum(each.nbytes for each in kept) / 30))
+    assert found["tuned"]["definitions"]["all"]["queries"] == 8
+    assert found["tuned"]["medquad"]["second_bm25"]["score"] == found["tuned"]["medquad"]["all"]["score"]  # all 30 pass
+    single_vectors = np.eye(4, dtype=np.float32), np.ones((30, 4), dtype=np.float32)
+    taken = late.times(toy, model, single_vectors, tmp_path)
+    assert taken.keys() == {"all", "tenth", "second", "single"} and taken["all"] > 0

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib import export, files, lora, models
 from cardioembed_study.claims import checks
-from cardioembed_study.medembed import merging
+from cardioembed_study.medembed import asked, merging
 
 LAYER = "encoder.layer.1.intermediate.dense.weight"
 LARGEST_OF_FOUR = 1.02938  # expected maximum of four standard normals (tables of order statistics)
@@ -221,6 +222,35 @@ def test_nothing_is_too_good_where_one_candidate_is_the_best():
     assert found["agreed"] == 1 and found["optimism"] == 0 and found["optimism_high"] < 0.02
     assert found["honest"] == pytest.approx(np.mean([values[1].mean() for values in scores.values()]))
     assert found["honest_low"] < found["honest"] < found["honest_high"]
+
+
+def test_merges_are_offered_for_each_seed_and_only_of_what_was_trained():
+    adapters = {run: Path(run) for run in ("none-1", "none-2", "query-1", "query-2")}
+    found = merging.candidates(adapters, {"none": ["none-1", "none-2"], "query": ["query-1", "query-2"]})
+    names = [*found]
+    assert (names[0], names[-1]) == (merging.PLAIN, merging.SEEDS) and "medembed" not in names
+    assert found["TIES, none and query"][1] == ("ties_svd", {Path("none-2"): 1.0, Path("query-2"): 1.0})
+    assert found[merging.SEEDS] == [("sum", {Path("none-1"): 0.5, Path("none-2"): 0.5})]
+
+
+def test_the_chosen_merge_is_set_against_plain_tuning_and_the_choice_against_halves():
+    rng = np.random.default_rng(0)
+    grades, clusters = np.eye(8, dtype=np.int8), [*"aabbccdd"]
+    tasks = {
+        name: asked.Asked(name, ["q"] * 8, ["p"] * 8, grades, clusters, asked.MRR)
+        for names in asked.JOINED.values()
+        for name in names
+    }
+    on_test = {name: [{task: rng.uniform(size=8) + n for task in tasks}] for n, name in enumerate(("none", "query"))}
+    on_dev = {"none": [np.zeros(8), np.ones(8)], "query": [np.ones(8), np.ones(8)]}
+    found = merging.measured(tasks["SciFact_part"], on_dev, tasks, on_test, "query", 17)
+    assert found["dev"]["query"]["score"] == 1 and found["dev"]["query"]["difference"] == 0.5
+    less = np.mean(on_test["query"][0]["NFCorpus_part"] - on_test["none"][0]["NFCorpus_part"])
+    assert found["chosen_less_none"]["NFCorpus_part"]["difference"] == pytest.approx(less)
+    assert found["test"]["query"]["NFCorpus_part"] == pytest.approx(on_test["query"][0]["NFCorpus_part"].mean())
+    assert (
+        found["selection"]["optimism"] == 0 and found["left_out"]["medquad"]["difference"] == 0
+    )  # query is best everywhere
 
 
 def test_sentences_of_a_document_are_not_divided():

@@ -5,7 +5,7 @@ import pytest
 
 from cardioembed_lib import metrics
 from cardioembed_study.forgetting import changes, mteb_tasks
-from cardioembed_study.medembed import asked, figures, negatives, sizes, tables, vectors
+from cardioembed_study.medembed import asked, figures, merging, negatives, sizes, tables, vectors
 from cardioembed_study.retrieval import pools
 
 RNG = np.random.default_rng(3)
@@ -129,6 +129,44 @@ def test_the_records_become_tables_and_figures_with_the_numbers_drawn():
     assert len(figures.of_sizes(records["sizes"])[1]) == 8
     assert len(figures.of_widths(records["widths"])[1]) == 3 * 4 * 6 * 2
     assert figures.of_sizes(None)[1]["why"].to_list() == [tables.NOT_RUN]
+
+
+def test_recipes_merges_and_token_vectors_become_rows_words_and_figures():
+    members = {"none": ["b-1", "b-2"], "query": ["a-1", "a-2"]}
+    counts = {name: asked.counts(task) for name, task in TASKS.items()}
+    less = asked.contrast(TASKS, OUTCOMES, members["query"], members["none"], 17)
+    recipes = {name: asked.compare(TASKS, OUTCOMES, "base", runs, 17) for name, runs in members.items()}
+    found = {"recipes": recipes} | {f"{name}_less_{of}": less for name, of in (("chosen", "none"), ("query", "none"))}
+    found["medembed_less_kept"] = less
+    merges = merging.measured(
+        TASKS["dev"],
+        {"none": [OUTCOMES["b-1"]["dev"]], "query": [OUTCOMES["a-1"]["dev"]]},
+        TASKS,
+        {"none": [OUTCOMES["b-1"]], "query": [OUTCOMES["a-1"]]},
+        "query",
+        17,
+    )
+    kept = {form: {"score": 0.5, **less["definitions"]} for form in tables.FORMS}
+    for form in ("all", "all_int8", "tenth", "tenth_int8"):
+        kept[form]["bytes"] = 1000.0
+    forms = {recipe: dict.fromkeys(asked.JOINED, kept) for recipe in ("base", "tuned")}
+    taken = dict.fromkeys(tables.TIMED, 1.5)
+    records = {
+        "recipes": {"metrics": found, "counts": counts, "params": {}},
+        "merges": {"metrics": merges, "counts": counts, "params": {"chosen": "query"}},
+        "late": {"metrics": {"kept": forms}, "params": {"rate": 1e-3, "milliseconds": taken}},
+    }
+    rows, words = tables.sections(records), tables.numbers(records)
+    assert len(rows["recipes-contrasts"]) == 12 and len(rows["late"]) == 2 * 4 * 8 and len(rows["selection"]) == 5
+    assert [row["merge"] for row in rows["merges"]] == ["none", "query, chosen"] and rows["negatives"] == []
+    assert words["medembed_query"].startswith("yes") and words["medembed_late_ms"].startswith(
+        "one vector a text 1.5 ms"
+    )
+    assert words["medembed_nested"] == tables.NOT_RUN and words["medembed_selection"].startswith("+0.000")
+    assert len(figures.of_recipes(records["recipes"])[1]) == 2 * len(tables.TASKS)
+    assert figures.of_merges(records["merges"])[1]["mark"].to_list() == ["chosen"]
+    drawn = figures.of_late(records["late"])[1]
+    assert len(drawn) == 2 * 4 * 5 and drawn.filter(kept="one vector, 32 bits")["bytes"].unique().to_list() == [1536]
 
 
 def test_a_part_of_a_benchmark_has_every_query_and_no_more_documents_than_said():

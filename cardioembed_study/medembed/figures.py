@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from cardioembed_study import show
-from cardioembed_study.medembed import negatives, tables
+from cardioembed_study.medembed import merging, negatives, tables, vectors
 
 
 def of_negatives(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
@@ -30,6 +30,88 @@ def of_negatives(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame
     drawn = pl.DataFrame(rows)
     words = f"gain over the base, MRR, on dev: {n['queries']} definitions of {n['documents']} documents\nbars: 95 % interval"
     return show.forest(drawn, words), drawn
+
+
+def of_recipes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
+    """Return each recipe less the base on held-out texts, a row a task, a mark a recipe.
+
+    Args:
+        record: ``medembed.recipes``; ``None`` where the study was not run.
+    """
+    if record is None:
+        return show.nothing(tables.NOT_RUN)
+    drawn = pl.DataFrame(
+        [
+            {"group": "", "row": f"{words}, n = {record['counts'][task]['queries']}", "mark": recipe} | _ends(of[task])
+            for task, words in tables.TASKS.items()
+            for recipe, of in record["metrics"]["recipes"].items()
+        ]
+    )
+    words = "gain over the base, MRR; of SciFact and NFCorpus nDCG@10\nmean of the seeds, bars: 95 % interval"
+    return show.forest(drawn, words), drawn
+
+
+def of_merges(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
+    """Return each merge less plain tuning on dev, a row a merge.
+
+    Args:
+        record: ``medembed.merges``; ``None`` where the study was not run.
+    """
+    if record is None:
+        return show.nothing(tables.NOT_RUN)
+    found, chosen = record["metrics"]["dev"], record["params"]["chosen"]
+    drawn = pl.DataFrame(
+        [
+            {"group": "", "row": name, "mark": "chosen" if name == chosen else "merge"} | _ends(m)
+            for name, m in found.items()
+            if name != merging.PLAIN
+        ]
+    )
+    n = record["counts"]["dev"]
+    words = (
+        f"less plain tuning, MRR, on dev: {n['queries']} definitions of {n['documents']} documents\nbars: 95 % interval"
+    )
+    return show.forest(drawn, words), drawn
+
+
+def of_late(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
+    """Return what token vectors score for their bytes, beside one vector a text, a panel a task.
+
+    Args:
+        record: ``medembed.late``; ``None`` where the study was not run.
+    """
+    if record is None:
+        return show.nothing(tables.NOT_RUN)
+    rows = []
+    for recipe, tasks in record["metrics"]["kept"].items():
+        for task, found in tasks.items():
+            kept = {tables.FORMS[form]: (m["score"], m["bytes"]) for form, m in found.items() if "bytes" in m}
+            one = found["all"]["score"] - found["all"]["difference"]
+            kept["one vector, 32 bits"] = (one, vectors.size(vectors.WIDTHS[0], "float32"))
+            rows += [
+                {"task": tables.JOINED[task], "model": recipe, "kept": form, "score": score, "bytes": size}
+                for form, (score, size) in kept.items()
+            ]
+    drawn = pl.DataFrame(rows)
+    tasks = drawn["task"].unique(maintain_order=True).to_list()
+    with show.canvas(2, 2, figsize=(7.2, 5.6), sharex=True) as (fig, axes):
+        for ax, task in zip(axes.flat, tasks, strict=True):
+            for model, style in (("tuned", "full"), ("base", "none")):
+                part = drawn.filter(task=task, model=model)
+                for i, (form, score, size) in enumerate(part.select("kept", "score", "bytes").rows()):
+                    words = f"{form}, {'untrained' if model == 'base' else 'tuned'}"
+                    ax.plot([size], [score], ls="", ms=7, fillstyle=style, label=words, **show.mark(i))
+            ax.set_title(task, loc="left", fontsize=9)
+            ax.set_xscale("log", base=2)
+        for ax in axes[-1]:
+            ax.set_xlabel("bytes a passage")
+            ax.set_xticks([1024, 4096, 16384, 65536, 262144], ["1 K", "4 K", "16 K", "64 K", "256 K"])
+        for ax in axes[:, 0]:
+            ax.set_ylabel("score")
+        fig.legend(
+            *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8
+        )
+    return fig, drawn
 
 
 def of_sizes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:

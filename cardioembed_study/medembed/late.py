@@ -8,24 +8,21 @@ Shapes: Q queries, N passages, T tokens, D width.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainer, util
 from sentence_transformers import MultiVectorEncoderTrainingArguments as Arguments
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
@@ -37,14 +34,17 @@ from transformers import PrinterCallback, ProgressCallback
 
 from cardioembed_lib import files, lora, models, training
 from cardioembed_lib.encoder import Encoder
-from cardioembed_study.embeddings import SHARD
+from cardioembed_study import embeddings
+from cardioembed_study.medembed import asked as asking
 from cardioembed_study.medembed.asked import Asked
+from cardioembed_study.retrieval import contrasts
 
 ADAPTER = {"rank": 16, "alpha": 32.0, "dropout": 0.05, "targets": "all-linear"}  # as in all our runs
 LENGTH = 128  # tokens of a text in training, as in all our runs
 CHUNK = 2**23  # numbers that MaxSim holds at once: 32 MiB in float32
 COLUMNS = 512  # passages turned to float32 at once
-KEPT = ("vectors", "lengths")  # what a file of the cache holds
+RATES = (2e-4, 5e-4, 1e-3)  # tried on dev
+POOLED, DEPTH = 10, 100  # tokens to a vector; passages that a first pass hands on
 MADE = "late.json"  # what a trained model was made of, and its history
 REMEDY = "remove the folder and train it again"
 
@@ -191,7 +191,7 @@ def fingerprint(model: MultiVectorEncoder) -> str:
 def vectors(asked: Asked, model: MultiVectorEncoder, cache: Path) -> tuple[Tokens, Tokens]:
     """Return the token vectors of queries and passages, from ``cache`` as far as this model has seen these texts.
 
-    A file holds ``SHARD`` texts; its key is of weights and texts; what is damaged is embedded again.
+    A file holds ``embeddings.SHARD`` texts; its key is of weights and texts; what is damaged is embedded again.
     """
     weights = fingerprint(model)
     queries = _cached(asked.queries, model.encode_query, f"{weights} query", cache)
@@ -200,33 +200,21 @@ def vectors(asked: Asked, model: MultiVectorEncoder, cache: Path) -> tuple[Token
 
 def _cached(texts: Sequence[str], encode: Callable[..., list], key: str, cache: Path) -> Tokens:
     found: Tokens = []
-    shards = [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)]
-    for shard in tqdm(shards, desc="token vectors", unit=f"{SHARD} texts", disable=len(shards) < 2):
+    shards = [list(texts[start : start + embeddings.SHARD]) for start in range(0, len(texts), embeddings.SHARD)]
+    for shard in tqdm(shards, desc="token vectors", unit=f"{embeddings.SHARD} texts", disable=len(shards) < 2):
         file = cache / f"{hashlib.sha256(json.dumps([key, *shard]).encode()).hexdigest()[:24]}.safetensors"
-        if (known := _kept(file, len(shard))) is None:
+        if (known := embeddings.read(file, functools.partial(_misfit, n=len(shard)))) is None:
             embedded = encode(shard, convert_to_numpy=True, show_progress_bar=False)
-            known = np.concatenate(embedded).astype(np.float16), np.array([len(tokens) for tokens in embedded])
-            with files.replacing(file) as aside:
-                save_file(dict(zip(KEPT, known, strict=True)), aside, {"sha256": _digest(file, *known)})
-        found += np.split(known[0], np.cumsum(known[1])[:-1])
+            known = {"vectors": np.concatenate(embedded).astype(np.float16)}
+            known["lengths"] = np.array([len(tokens) for tokens in embedded])
+            embeddings.keep(file, **known)
+        found += np.split(known["vectors"], np.cumsum(known["lengths"])[:-1])
     return found
 
 
-def _kept(file: Path, n: int) -> tuple[np.ndarray, ...] | None:
-    """Return vectors and lengths of n texts; ``None`` if there are none, or others lie there, which a line then says."""
-    if not file.exists():
-        return None
-    with contextlib.suppress(SafetensorError, OSError, TypeError), safe_open(file, "np") as opened:
-        known = tuple(opened.get_tensor(name) for name in KEPT)
-        if len(known[1]) == n and opened.metadata()["sha256"] == _digest(file, *known):
-            return known
-    tqdm.write(f"{file.parent.name}/{file.name} is not what was written; its texts are embedded again", file=sys.stderr)
-    return None
-
-
-def _digest(file: Path, *arrays: np.ndarray) -> str:
-    head = [file.stem, *(f"{array.dtype} {array.shape}" for array in arrays)]
-    return hashlib.sha256(b"".join([json.dumps(head).encode(), *(array.tobytes() for array in arrays)])).hexdigest()
+def _misfit(arrays: Mapping[str, NDArray], n: int) -> str:
+    fits = {*arrays} == {"vectors", "lengths"} and len(arrays["lengths"]) == n
+    return "" if fits and arrays["lengths"].sum() == len(arrays["vectors"]) else f"holds no token vectors of {n} texts"
 
 
 def similarities(queries: Tokens, passages: Tokens) -> NDArray[np.float32]:
@@ -273,17 +261,17 @@ def size(passages: Tokens) -> dict[str, float]:
     return {"vectors": sum(map(len, passages)) / n, "bytes": sum(tokens.nbytes for tokens in passages) / n}
 
 
-def milliseconds(queries: Tokens, passages: Tokens, n: int = 20) -> float:
-    """Return the median processor time of one query against all passages, n queries one by one; other work does not count."""
+def milliseconds(queries: Sequence[Any], scored: Callable[[Any], Any], n: int = 20) -> float:
+    """Return the median processor time of scoring one query, n queries one by one; other work does not count."""
     times = []
     for query in queries[:n]:
         started = time.process_time()
-        similarities([query], passages)
+        scored(query)
         times.append(time.process_time() - started)
     return 1000 * float(np.median(times))
 
 
-def second_pass(first: ArrayLike, second: ArrayLike, depth: int = 100) -> NDArray[np.float32]:
+def second_pass(first: ArrayLike, second: ArrayLike, depth: int = DEPTH) -> NDArray[np.float32]:
     """Return the second pass's similarities (Q, N) of what is among the first ``depth`` of the first pass, else ``-inf``.
 
     Ties count against us: passages that tie across the border are all left out, so some queries keep fewer.
@@ -298,3 +286,100 @@ def second_pass(first: ArrayLike, second: ArrayLike, depth: int = 100) -> NDArra
     if depth < first.shape[1]:
         border = -np.partition(-first, depth, axis=1)[:, depth : depth + 1]  # the best that must stay out
     return np.where(first > border, second, -np.inf).astype(np.float32)
+
+
+def tuned(encoder: Encoder, pairs: pl.DataFrame, plan: training.Plan, folder: Path) -> MultiVectorEncoder:
+    """Return a base tuned for late interaction, from ``folder`` if it was trained before: a folder a rate and seed."""
+    return trained(untrained(encoder), pairs, plan, folder / f"rate-{plan.learning_rate:g}-seed-{plan.seed}")
+
+
+def score(asked: Asked, model: MultiVectorEncoder, cache: Path) -> NDArray[np.float64]:
+    """Return what all token vectors of a model score on a task, query by query (``asked.score``)."""
+    return asking.score(asked, similarities(*vectors(asked, model, cache)))
+
+
+def forms(
+    asked: Asked, model: MultiVectorEncoder, first: Mapping[str, ArrayLike], cache: Path
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """Return how close passages are to queries by each way of keeping a model's token vectors, and the bytes of a passage.
+
+    Args:
+        asked: the task.
+        model: whose token vectors are kept.
+        first: a name to the similarities (Q, N) of a first pass, whose hundred nearest a second pass by all token vectors sorts.
+        cache: folder of embeddings.
+
+    Returns:
+        Similarities (Q, N) by form: ``all``, ``all_int8``, ``tenth``, ``tenth_int8``, ``second_<name>``; bytes by form but
+        the last, of which only the first pass has an index.
+    """
+    queries, passages = vectors(asked, model, cache)
+    few = pooled(passages, POOLED)
+    found, kept = {}, {}
+    for name, tokens in (("all", passages), ("tenth", few)):
+        small, whole = eight_bits(tokens)
+        found |= {name: similarities(queries, tokens), f"{name}_int8": similarities(queries, small)}
+        kept |= {name: size(tokens)["bytes"], f"{name}_int8": whole / len(tokens)}
+    return found | {f"second_{name}": second_pass(scores, found["all"]) for name, scores in first.items()}, kept
+
+
+def measured(
+    tasks: Mapping[str, Asked],
+    models: Mapping[str, Sequence[MultiVectorEncoder]],
+    single: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    first: Mapping[str, Mapping[str, ArrayLike]],
+    cache: Path,
+    seed: int,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what token vectors score in each form, and that less one vector for a text, asked of the same pools.
+
+    Args:
+        tasks: by name, all those of ``asked.JOINED``.
+        models: recipe to its models, whose scores are averaged.
+        single: recipe, then task: what one vector for a text scores, query by query (``asked.scores``).
+        first: as for ``forms``, by task.
+        cache: folder of embeddings.
+        seed: of draws and sign flips.
+
+    Returns:
+        Recipe, key of ``asked.JOINED`` and form to ``score``, ``bytes`` (of a passage in the index) and
+        ``contrasts.measured`` of the difference; the first passes themselves stand among the forms.
+    """
+    units, found = asking.units(tasks), {}
+    for recipe, members in models.items():
+        scored: dict[str, dict[str, NDArray]] = {}
+        kept: dict[str, dict[str, float]] = {}
+        for name, task in tasks.items():
+            made = [forms(task, model, first[name], cache) for model in members]
+            for form in made[0][0]:
+                each = [asking.score(task, similar[form]) for similar, _ in made]
+                scored.setdefault(form, {})[name] = np.mean(each, axis=0)
+            for way, scores in first[name].items():
+                scored.setdefault(way, {})[name] = asking.score(task, scores)
+            kept[name] = {form: float(np.mean([sizes[form] for _, sizes in made])) for form in made[0][1]}
+        alone = asking.joined(single[recipe])
+        found[recipe] = {key: {} for key in alone}
+        for form, by_task in scored.items():
+            for key, scores in asking.joined(by_task).items():
+                less = contrasts.measured(scores - alone[key], units[key], seed)
+                size_of = {"bytes": kept[asking.JOINED[key][0]][form]} if form in kept[asking.JOINED[key][0]] else {}
+                found[recipe][key][form] = {"score": float(scores.mean()), **size_of, **less}
+    return found
+
+
+def times(asked: Asked, model: MultiVectorEncoder, single: tuple[NDArray, NDArray], cache: Path) -> dict[str, float]:
+    """Return the processor milliseconds of a query by each form, of a second pass over a hundred, and by one vector a text.
+
+    Args:
+        asked: the task; a query is scored among all its passages.
+        model: of the token vectors.
+        single: vectors of queries (Q, D) and passages (N, D).
+        cache: folder of embeddings.
+    """
+    queries, passages = vectors(asked, model, cache)
+    taken = {"all": passages, "tenth": pooled(passages, POOLED), "second": passages[:DEPTH]}
+    found = {
+        name: milliseconds(queries, lambda query, tokens=tokens: similarities([query], tokens))
+        for name, tokens in taken.items()
+    }
+    return found | {"single": milliseconds(single[0], lambda query: single[1] @ query)}

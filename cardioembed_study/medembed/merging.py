@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,8 @@ from torch import nn
 from cardioembed_lib import files, models
 from cardioembed_lib.encoder import Encoder
 from cardioembed_study import mappings, paths
+from cardioembed_study.medembed import asked
+from cardioembed_study.retrieval import contrasts, evaluation
 
 SUM = "sum"
 METHODS = {  # and what else decides a merge; all but the first are named as by peft's add_weighted_adapter
@@ -32,6 +35,22 @@ METHODS = {  # and what else decides a merge; all but the first are named as by 
 }
 DENSITY = 0.2  # share of each change's numbers that TIES keeps (Yadav et al. 2023, arXiv 2306.01708); for DARE ours
 RESAMPLED = 200  # weightings of the units, and halvings of each
+PLAIN = "none"
+MERGES = {  # what is merged, and how: recipes to their weights, the simplest first; for TIES weights are 1 and no shares
+    PLAIN: (SUM, {"none": 1.0}),
+    "0.5 of none": (SUM, {"none": 0.5}),
+    "0.75 of none": (SUM, {"none": 0.75}),
+    "1.25 of none": (SUM, {"none": 1.25}),
+    "1.5 of none": (SUM, {"none": 1.5}),
+    "query": (SUM, {"query": 1.0}),
+    "mean of none and query": ("cat", {"none": 0.5, "query": 0.5}),
+    "sum of none and query": (SUM, {"none": 1.0, "query": 1.0}),
+    "linear, none and query": ("linear", {"none": 0.5, "query": 0.5}),
+    "TIES, none and query": ("ties_svd", {"none": 1.0, "query": 1.0}),
+    "medembed": (SUM, {"medembed": 1.0}),
+    "mean of medembed and base": (SUM, {"medembed": 0.5}),
+}
+SEEDS = "mean of the seeds of none"
 LEDGER = paths.MANIFESTS / "claims" / "medembed.yaml"
 CSV, MIX, AVERAGE = "medembed.csv_", "mix", "avg"  # the ledger's tables of variants, what its merged rows hold, no task
 
@@ -105,6 +124,78 @@ def _combined(model: nn.Module, parts: Mapping[Path, float], method: str, densit
         model.add_weighted_adapter(names, given, "merged", combination_type=method, density=density, **sizes)
     model.set_adapter("merged")
     return model.merge_and_unload()
+
+
+def candidates(
+    adapters: Mapping[str, Path], members: Mapping[str, Sequence[str]]
+) -> dict[str, list[tuple[str, dict[Path, float]]]]:
+    """Return the merges to choose from, the simplest first: a method and its parts for each seed, but one of all seeds.
+
+    Args:
+        adapters: run to its folder.
+        members: recipe to its runs, in one order of seeds; what a missing recipe would be part of is left out.
+    """
+    found = {}
+    for name, (method, shares) in MERGES.items():
+        if shares.keys() <= members.keys():
+            together = zip(*(members[recipe] for recipe in shares), strict=True)
+            found[name] = [
+                (method, dict(zip((adapters[run] for run in runs), shares.values(), strict=True))) for runs in together
+            ]
+    plain = members[PLAIN]
+    return found | {SEEDS: [(SUM, {adapters[run]: 1 / len(plain) for run in plain})]}
+
+
+def measured(
+    dev: asked.Asked,
+    on_dev: Mapping[str, Sequence[NDArray]],
+    tasks: Mapping[str, asked.Asked],
+    on_test: Mapping[str, Sequence[Mapping[str, NDArray]]],
+    chosen: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what each merge scores on dev, what the chosen one gains on test, and what choosing on test would add.
+
+    Args:
+        dev: what the choice was made on.
+        on_dev: candidate to the scores of each of its seeds (``asked.score``).
+        tasks: of the test, by name, all those of ``asked.JOINED``.
+        on_test: candidate to the scores by task of each seed; of those that were not chosen the first alone is used.
+        chosen: the candidate chosen on dev.
+        seed: of draws and sign flips.
+
+    Returns:
+        ``dev``: candidate to ``score`` and ``evaluation.of_seeds`` of it less ``PLAIN``. ``test``: candidate, then key of
+        ``asked.JOINED``, to the first seed's score. ``chosen_less_none``: key to ``contrasts.measured``, means of seeds.
+        ``selection``: ``selection_bias`` of the first seed's candidates. ``left_out``: by task, of ``left_out``.
+    """
+    plain = np.mean(on_dev[PLAIN], axis=0)
+    found = {
+        name: {"score": float(np.mean(each)), **evaluation.of_seeds(np.array(each), plain, dev.clusters, seed)}
+        for name, each in on_dev.items()
+    }
+    joined = {name: [asked.joined(scores) for scores in each] for name, each in on_test.items()}
+    units, names = asked.units(tasks), [*joined]
+    scores = {key: np.array([joined[name][0][key] for name in names]) for key in units}
+    less = {
+        key: contrasts.measured(
+            np.subtract(*(np.mean([one[key] for one in joined[name]], axis=0) for name in (chosen, PLAIN))),
+            units[key],
+            seed,
+        )
+        for key in units
+    }
+    means = {key: each.mean(axis=1).tolist() for key, each in scores.items()}
+    return {
+        "dev": found,
+        "test": {name: {key: means[key][n] for key in means} for n, name in enumerate(names)},
+        "chosen_less_none": less,
+        "selection": selection_bias(scores, seed, clusters=units),
+        "left_out": {
+            row["task"]: {key: row[key] for key in ("score_by_all", "score_by_others", "difference")}
+            for row in left_out(means, names).to_dicts()
+        },
+    }
 
 
 def selection_bias(

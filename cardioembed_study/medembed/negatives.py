@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,17 @@ ORDER = {  # recipes, the simplest first
 }
 
 
-def choice(dev: Mapping[str, float]) -> str:
+def choice(dev: Mapping[str, float], order: Iterable[str] = ORDER) -> str:
     """Return the simplest of the recipes whose score on dev is within ``CLOSE`` of the best.
+
+    Args:
+        dev: recipe to its score.
+        order: the simplest first.
 
     >>> choice({"none": 0.700, "bm25": 0.706, "dense": 0.710})
     'bm25'
     """
-    return next(name for name in ORDER if name in dev and dev[name] >= max(dev.values()) - CLOSE - 1e-9)
+    return next(name for name in order if name in dev and dev[name] >= max(dev.values()) - CLOSE - 1e-9)
 
 
 def measured(

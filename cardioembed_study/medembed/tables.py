@@ -25,6 +25,27 @@ JOINED = {
     "SciFact_part": "SciFact, part, nDCG@10",
     "NFCorpus_part": "NFCorpus, part, nDCG@10",
 }
+RECIPES = {  # what is set against what
+    "chosen_less_none": "chosen negatives less none",
+    "query_less_none": "queries less definitions",
+    "medembed_less_kept": "MedEmbed's recipe less kept",
+}
+FORMS = {  # of late interaction; what is no form is a first pass alone
+    "all": "all tokens, 16 bits",
+    "all_int8": "all tokens, 8 bits",
+    "tenth": "a tenth, 16 bits",
+    "tenth_int8": "a tenth, 8 bits",
+    "bm25": "BM25 alone",
+    "second_bm25": "all tokens, over BM25's hundred",
+    "base": "the base alone, one vector",
+    "second_base": "all tokens, over the base's hundred",
+}
+TIMED = {
+    "single": "one vector a text",
+    "all": "all tokens",
+    "tenth": "a tenth of them",
+    "second": "all, over a hundred",
+}
 PRECISIONS = {
     "float32": "32 bits",
     "float16": "16 bits",
@@ -105,6 +126,49 @@ def width_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def merge_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what each merge scores on dev, and its first seed on test, a row a merge, the simplest first."""
+    return [
+        {
+            "merge": name + (", chosen" if name == record["params"]["chosen"] else ""),
+            "dev MRR": m["score"],
+            "less plain": "" if name == merging.PLAIN else show.with_interval(m),
+            **{f"{JOINED[key]}, one seed": value for key, value in record["metrics"]["test"][name].items()},
+        }
+        for name, m in record["metrics"]["dev"].items()
+    ]
+
+
+def selection_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what choosing among the merges on the reported tasks adds, by two measures."""
+    chance, tasks = record["metrics"]["selection"], record["metrics"]["left_out"]
+    spread = {"difference": chance["optimism"], "low": chance["optimism_low"], "high": chance["optimism_high"]}
+    rows = [("chosen on half the documents and queries, less the same on the other half", show.with_interval(spread))]
+    rows += [
+        (f"{JOINED[task]}: best by all four tasks less best by the other three", f"{m['difference']:+.3f}")
+        for task, m in tasks.items()
+    ]
+    return [{"what choosing adds": what, "difference": value} for what, value in rows]
+
+
+def late_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what each form of late interaction scores, a row a model, task and form."""
+    words = {"base": "untrained", "tuned": "tuned"}
+    return [
+        {
+            "tokens of": words[recipe],
+            "task": JOINED[task],
+            "kept": FORMS[form],
+            "bytes a passage": f"{m['bytes']:,.0f}" if "bytes" in m else "",
+            "score": m["score"],
+            "less one vector a text": show.with_interval(m),
+        }
+        for recipe, tasks in record["metrics"]["kept"].items()
+        for task, found in tasks.items()
+        for form, m in ((form, found[form]) for form in FORMS)
+    ]
+
+
 def contrast_rows(found: Mapping[str, Mapping[str, Any]], words: str) -> list[dict[str, Any]]:
     """Return differences of the study, a row each.
 
@@ -152,17 +216,27 @@ def sections(medembed: Mapping[str, Mapping]) -> dict[str, list[dict[str, Any]]]
         medembed: of ``front_page.experiment``.
     """
     made = {"negatives": negatives.rows, "recipes": recipe_rows, "prompts": prompt_rows}
-    made |= {"sizes": size_rows, "widths": width_rows}
-    found = {name: rows(medembed[name]) if name in medembed else [] for name, rows in made.items()}
+    made |= {
+        "merges": merge_rows,
+        "selection": selection_rows,
+        "sizes": size_rows,
+        "widths": width_rows,
+        "late": late_rows,
+    }
+    source = {name: medembed.get("merges" if name == "selection" else name) for name in made}
+    found = {name: rows(source[name]) if source[name] else [] for name, rows in made.items()}
     chosen, less, nested = (
         medembed[name]["metrics"][part] if name in medembed else {}
         for name, part in (
-            ("recipes", "chosen_less_none"),
+            ("merges", "chosen_less_none"),
             ("sizes", "smallest_less_largest"),
             ("widths", "matryoshka_less_none"),
         )
     )
-    found["negatives-contrasts"] = contrast_rows({JOINED[n]: m for n, m in chosen.items()}, "chosen less none")
+    recipes = medembed["recipes"]["metrics"] if "recipes" in medembed else {}
+    each = {f"{words}: {JOINED[n]}": m for part, words in RECIPES.items() for n, m in recipes.get(part, {}).items()}
+    found["recipes-contrasts"] = contrast_rows(each, "less")
+    found["merges-contrasts"] = contrast_rows({JOINED[n]: m for n, m in chosen.items()}, "chosen merge less plain")
     found["sizes-contrasts"] = contrast_rows({JOINED[n]: m for n, m in less.items()}, "gain of 1 layer less that of 6")
     each = {f"{JOINED[n]}, {width} numbers": m for n, widths in nested.items() for width, m in widths.items()}
     found["widths-contrasts"] = contrast_rows(each, "nested training less plain")
@@ -175,8 +249,9 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
     Args:
         medembed: of ``front_page.experiment``.
     """
-    quoted = dict.fromkeys(("medembed_mined", "medembed_prompt"), NOT_RUN)
-    quoted |= dict.fromkeys(("medembed_chosen", "medembed_sizes", "medembed_nested", "medembed_nested_whole"), NOT_RUN)
+    keys = ("mined", "query", "recipe", "merge", "merge_chosen", "selection", "prompt", "chosen", "sizes", "nested")
+    keys += ("nested_whole", "late", "late_tenth", "late_rate", "late_ms", "second")
+    quoted = dict.fromkeys((f"medembed_{key}" for key in keys), NOT_RUN)
     mixes = merging.published_mixes()
     quoted["medembed_close"] = f"{negatives.CLOSE} MRR"
     quoted["medembed_mix"] = f"{100 * mixes['difference'].max():.2f}"
@@ -188,7 +263,18 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
             f"{negatives.ORDER[record['params']['chosen']]}, {show.with_interval(m)} over the base"
         )
     if "recipes" in medembed:
-        quoted["medembed_mined"] = _judged(medembed["recipes"]["metrics"]["chosen_less_none"]["definitions"])
+        found = medembed["recipes"]["metrics"]
+        quoted["medembed_mined"] = _judged(found["chosen_less_none"]["definitions"])
+        quoted["medembed_query"] = _judged(found["query_less_none"]["medquad"])
+        quoted["medembed_recipe"] = "; ".join(
+            f"{JOINED[task]} {show.with_interval(m)}" for task, m in found["medembed_less_kept"].items()
+        )
+    if "merges" in medembed:
+        found, chance = medembed["merges"]["metrics"], medembed["merges"]["metrics"]["selection"]
+        quoted["medembed_merge_chosen"] = medembed["merges"]["params"]["chosen"]
+        quoted["medembed_merge"] = _judged(found["chosen_less_none"]["definitions"])
+        spread = {"difference": chance["optimism"], "low": chance["optimism_low"], "high": chance["optimism_high"]}
+        quoted["medembed_selection"] = show.with_interval(spread)
     if "prompts" in medembed:
         found = [(m, TASKS[task]) for task, m in medembed["prompts"]["metrics"]["base"].items()]
         m, task = max(found, key=lambda pair: pair[0]["difference"])
@@ -198,6 +284,15 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
     if "widths" in medembed:
         nested = medembed["widths"]["metrics"]["matryoshka_less_none"]["definitions"]
         quoted |= {"medembed_nested": _judged(nested["64"]), "medembed_nested_whole": _judged(nested["384"])}
+    if "late" in medembed:
+        found, params = medembed["late"]["metrics"]["kept"]["tuned"], medembed["late"]["params"]
+        quoted["medembed_late"] = _judged(found["definitions"]["all"])
+        quoted["medembed_late_tenth"] = _judged(found["definitions"]["tenth"])
+        quoted["medembed_second"] = _judged(found["definitions"]["second_base"])
+        quoted["medembed_late_rate"] = f"{params['rate']:g}"
+        quoted["medembed_late_ms"] = ", ".join(
+            f"{words} {params['milliseconds'][key]:.1f} ms" for key, words in TIMED.items()
+        )
     return quoted
 
 
