@@ -99,7 +99,7 @@ def sizes_record():
     members, bases = {"layers1": ["a-1", "a-2"], "none": ["b-1", "b-2"]}, {"layers1": "base", "none": "base"}
     found = sizes.measured(TASKS, OUTCOMES, members, bases, 17)
     counts = {"layers": {"layers1": 1, "none": 6}, "parameters": {"layers1": 13.8e6, "none": 22.7e6}}
-    return {"metrics": found, "counts": counts}
+    return {"metrics": found, "counts": counts, "params": {"texts_per_second": {"layers1": 600.0, "none": 150.0}}}
 
 
 def test_the_smallest_is_compared_with_the_largest_by_their_gains():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cardioembed_lib import encoder as encoders
 from cardioembed_study.medembed import asked
 from cardioembed_study.retrieval import contrasts, evaluation
 
@@ -18,6 +20,16 @@ def described(profile: str, base: str) -> dict[str, int]:
     """Return how many layers and parameters a base has."""
     model = asked.model(profile, base).model
     return {"layers": model.config.num_hidden_layers, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def texts_per_second(profile: str, base: str, texts: Sequence[str]) -> float:
+    """Return how many texts a base embeds in a second of one processor, the median of three times; other work does not count."""
+    encoder, times = asked.model(profile, base), []
+    for _ in range(3):
+        started = time.process_time()
+        encoders.encode(encoder, texts)
+        times.append(time.process_time() - started)
+    return len(texts) / float(np.median(times))
 
 
 def measured(

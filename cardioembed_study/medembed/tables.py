@@ -95,11 +95,13 @@ def size_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "layers": record["counts"]["layers"][recipe],
-            "parameters, million": record["counts"]["parameters"][recipe] / 1e6,
+            "parameters, million": (millions := record["counts"]["parameters"][recipe] / 1e6),
+            "texts a second": f"{record['params']['texts_per_second'][recipe]:.0f}",
             "task": JOINED[task],
             "base": m["base"],
             "tuned": m["tuned"],
             "difference": show.with_interval(m),
+            "per million parameters": f"{m['difference'] / millions:+.4f}",
             "worst and best seed": f"{m['worst_seed']:+.3f}, {m['best_seed']:+.3f}",
         }
         for recipe, tasks in record["metrics"]["sizes"].items()

@@ -67,7 +67,9 @@ def records(profile: Profile) -> dict[str, list[str]]:
             for recipe in (retrieval.base, *(_recipes(profile, retrieval.runs) if retrieval.runs else []))
         ],
         "03_domain": [f"domain.{part}" for part in ("power", "matrix", "folds")],
-        "04_medembed": [f"medembed.{part}" for part in ("negatives", "recipes", "merges", "prompts", "sizes", "widths", "late")],
+        "04_medembed": [
+            f"medembed.{part}" for part in ("negatives", "recipes", "merges", "prompts", "sizes", "widths", "late")
+        ],
         "04_mteb": [f"mteb.{model}" for model in _models(mteb)]
         + [f"forgetting.{recipe}" for recipe in _recipes(profile, mteb.runs)],
         "05_mimic": [f"mimic.{model}" for model in _encoders(profile)] + ["effects.all"],
