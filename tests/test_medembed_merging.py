@@ -152,26 +152,12 @@ def test_ties_trims_elects_and_takes_the_mean_of_those_that_agree(made):
     assert 0.2 < (change(encoder)[LAYER].abs() > 1e-4).float().mean() < 1
 
 
-def test_dare_keeps_a_number_scaled_up_or_drops_it_by_its_seed_alone(made):
-    base, found = made
-    parts = {found["one"]: 1.0, found["two"]: 0.0}
-    state = torch.get_rng_state()
-    first, again, other = (merging.merged(base, parts, "dare_linear_svd", density=0.25, seed=s) for s in (1, 1, 2))
-    assert torch.equal(torch.get_rng_state(), state)
-    got, whole = change(first)[LAYER], changes(found["one"])[LAYER]
-    dropped = got.abs() < 1e-5
-    torch.testing.assert_close(got[~dropped], 4 * whole[~dropped], rtol=0, atol=1e-5)
-    assert abs((~dropped).float().mean() - 0.25) < 0.05  # of 2,048 numbers: five standard errors
-    assert torch.equal(got, change(again)[LAYER]) and not torch.equal(got, change(other)[LAYER])
-    assert first.revision == again.revision != other.revision
-
-
 def test_every_merge_has_a_name_of_its_own_without_a_path(made, tmp_path):
     base, found = made
     shares = ((0.5, 0.5), (1.0, 1.0))
     asked = [({found["one"]: a, found["two"]: b}, how) for a, b in shares for how in merging.METHODS]
     names = [merging.merged(base, parts, how).revision for parts, how in asked]
-    names += [merging.merged(base, asked[0][0], "ties", density=0.5).revision, models.load(base).revision]
+    names += [merging.merged(base, asked[0][0], "ties_svd", density=0.5).revision, models.load(base).revision]
     assert len(set(names)) == len(names) == 2 * len(merging.METHODS) + 2
     assert not any(str(found["one"]) in name for name in names)
     moved = shutil.copytree(found["one"], tmp_path / "moved")
@@ -181,8 +167,8 @@ def test_every_merge_has_a_name_of_its_own_without_a_path(made, tmp_path):
 def test_what_cannot_be_merged_is_refused_with_what_to_do(made):
     base, found = made
     pair = {found["one"]: 0.5, found["two"]: 0.5}
-    with pytest.raises(KeyError, match=r"no way to merge 'tie'; did you mean 'ties'\?"):
-        merging.merged(base, pair, "tie")
+    with pytest.raises(KeyError, match=r"no way to merge 'ties_sv'; did you mean 'ties_svd'\?"):
+        merging.merged(base, pair, "ties_sv")
     with pytest.raises(ValueError, match="nothing to merge; give at least one folder and its weight"):
         merging.merged(base, {})
     with pytest.raises(ValueError, match=r"ties_svd merges two adapters or more, one was given; .* with 'sum'"):

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainer, util
 from sentence_transformers import MultiVectorEncoderTrainingArguments as Arguments
-from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
 from torch import nn
@@ -51,26 +51,19 @@ REMEDY = "remove the folder and train it again"
 Tokens = list[NDArray[np.float16]]  # of each text (T, D), unit vectors
 
 
-def untrained(encoder: Encoder, width: int | None = None, *, query_length: int | None = None) -> MultiVectorEncoder:
+def untrained(encoder: Encoder) -> MultiVectorEncoder:
     """Return a model of the token vectors that an encoder has already: its last states, normalised.
 
     Args:
         encoder: a base, or one with what it learnt merged in.
-        width: of a linear projection, orthogonal and always the same, which training then moves; ``None``: no projection.
-        query_length: tokens kept of a query; by default as many as of a passage, the encoder's ``max_length``.
     """
     with tempfile.TemporaryDirectory() as folder:
         for part in (encoder.model, encoder.tokenizer):
             part.save_pretrained(folder)
-        lengths = {"query_length": query_length or encoder.max_length, "document_length": encoder.max_length}
+        lengths = {"query_length": encoder.max_length, "document_length": encoder.max_length}
         transformer = Transformer(folder, model_kwargs={"attn_implementation": "sdpa"}, **lengths)
     transformer.model.config.name_or_path = encoder.name
     modules = [transformer, MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
-    if width:
-        start = torch.empty(width, encoder.model.config.hidden_size)
-        nn.init.orthogonal_(start, generator=torch.Generator().manual_seed(0))
-        shape = {"in_features": start.size(1), "out_features": width, "bias": False, "init_weight": start}
-        modules.insert(1, Dense(**shape, activation_function=None, module_input_name="token_embeddings"))
     return MultiVectorEncoder(modules=modules, prompts=encoder.prompts, device=str(encoder.device)).eval()
 
 
@@ -80,7 +73,7 @@ def trained(
     """Return the model tuned on pairs, from ``folder`` if that very training is finished there.
 
     InfoNCE of MaxSim with the batch's other positives and all its negatives as negatives; LoRA on every linear layer, merged
-    at the end, and the projection, if there is one. As for single vectors only the adapter has dropout, and no batch holds
+    at the end. As for single vectors only the adapter has dropout, and no batch holds
     two pairs of one group, since this loss cannot mask them.
 
     Args:

@@ -1,7 +1,7 @@
 """What do merges of tuned models give, and how much of the best one's score comes from choosing it where it is measured?
 
-A change is a tuned model's weights less its base's. ``sum``, ``cat`` and the methods that end in ``_svd`` merge changes. peft's
-``linear`` and ``ties`` merge the factors A and B of adapters one by one, and the product of two sums is not the sum of the
+A change is a tuned model's weights less its base's. ``sum``, ``cat`` and ``ties_svd`` merge changes. peft's
+``linear`` merges the factors A and B of adapters one by one, and the product of two sums is not the sum of the
 products: the ``linear`` mean of an adapter and its copy is twice the adapter.
 
 Shapes: C candidates, Q queries, T tasks, G units (documents, or queries), N random halves.
@@ -28,12 +28,8 @@ from cardioembed_study.medembed import asked
 from cardioembed_study.retrieval import contrasts, evaluation
 
 SUM = "sum"
-METHODS = {  # and what else decides a merge; all but the first are named as by peft's add_weighted_adapter
-    **dict.fromkeys((SUM, "cat", "linear"), ()),
-    **dict.fromkeys(("ties", "ties_svd"), ("density",)),
-    "dare_linear_svd": ("density", "seed"),
-}
-DENSITY = 0.2  # share of each change's numbers that TIES keeps (Yadav et al. 2023, arXiv 2306.01708); for DARE ours
+METHODS = (SUM, "cat", "linear", TIES := "ties_svd")  # all but the first are named as by peft's add_weighted_adapter
+DENSITY = 0.2  # share of each change's numbers that TIES keeps (Yadav et al. 2023, arXiv 2306.01708)
 RESAMPLED = 200  # weightings of the units, and halvings of each
 PLAIN = "none"
 MERGES = {  # what is merged, and how: recipes to their weights, the simplest first; for TIES weights are 1 and no shares
@@ -46,7 +42,7 @@ MERGES = {  # what is merged, and how: recipes to their weights, the simplest fi
     "mean of none and query": ("cat", {"none": 0.5, "query": 0.5}),
     "sum of none and query": (SUM, {"none": 1.0, "query": 1.0}),
     "linear, none and query": ("linear", {"none": 0.5, "query": 0.5}),
-    "TIES, none and query": ("ties_svd", {"none": 1.0, "query": 1.0}),
+    "TIES, none and query": (TIES, {"none": 1.0, "query": 1.0}),
     "medembed": (SUM, {"medembed": 1.0}),
     "mean of medembed and base": (SUM, {"medembed": 0.5}),
 }
@@ -55,24 +51,20 @@ LEDGER = paths.MANIFESTS / "claims" / "medembed.yaml"
 CSV, MIX, AVERAGE = "medembed.csv_", "mix", "avg"  # the ledger's tables of variants, what its merged rows hold, no task
 
 
-def merged(
-    base: models.ModelSpec, parts: Mapping[Path, float], method: str = SUM, *, density: float = DENSITY, seed: int = 0
-) -> Encoder:
+def merged(base: models.ModelSpec, parts: Mapping[Path, float], method: str = SUM, density: float = DENSITY) -> Encoder:
     """Return a base model with several trained ones merged into it, under a name of its own for ``embeddings.cached``.
 
     ``sum``: base + sum of weight * change, of adapters and of models trained as a whole alike (task arithmetic; Ilharco et
     al. 2023, arXiv 2212.04089); one part alone is ``models.load``'s, by its name too. ``cat``: the same of adapters, by
-    laying their factors side by side. ``linear`` and ``ties`` merge the factors. ``ties_svd`` trims each change to its
-    largest numbers, elects a sign for each, and takes the mean of those that have it, so weights are 1 and not shares;
-    ``dare_linear_svd`` drops numbers of each change at random and scales up the rest (Yu et al. 2024, arXiv 2311.03099).
-    Both keep every singular value: the merge is not cut to a rank.
+    laying their factors side by side. ``linear`` merges the factors. ``ties_svd`` trims each change to its
+    largest numbers, elects a sign for each, and takes the mean of those that have it, so weights are 1 and not shares; it
+    keeps every singular value: the merge is not cut to a rank.
 
     Args:
         base: what all of them were trained on.
         parts: folder to its weight, any number.
         method: one of ``METHODS``.
-        density: share of the numbers kept by ``ties``, ``ties_svd`` and ``dare_linear_svd``, 0..1.
-        seed: of what ``dare_linear_svd`` drops; the global generator is left as it was.
+        density: share of the numbers kept by ``ties_svd``, 0..1.
 
     Raises:
         KeyError: for another method.
@@ -88,9 +80,9 @@ def merged(
         ((folder, weight),) = parts.items()
         return models.load(base, adapter=folder, weight=weight)
     learnt = ",".join(f"{models.checked(base, folder, None)}*{weight}" for folder, weight in parts.items())
-    how = ":".join([method, *(str({"density": density, "seed": seed}[name]) for name in METHODS[method])])
+    how = f"{method}:{density}" if method == TIES else method
     plain = models.load(base)
-    mixed = _added(plain.model, base, parts) if method == SUM else _combined(plain.model, parts, method, density, seed)
+    mixed = _added(plain.model, base, parts) if method == SUM else _combined(plain.model, parts, method, density)
     return replace(plain, model=mixed.eval().requires_grad_(False), revision=f"{plain.revision}+{how}({learnt})")
 
 
@@ -104,7 +96,7 @@ def _added(model: nn.Module, base: models.ModelSpec, parts: Mapping[Path, float]
     return model
 
 
-def _combined(model: nn.Module, parts: Mapping[Path, float], method: str, density: float, seed: int) -> nn.Module:
+def _combined(model: nn.Module, parts: Mapping[Path, float], method: str, density: float) -> nn.Module:
     """Return the base with peft's merge of some adapters in its weights."""
     if len(parts) < 2:
         raise ValueError(f"{method} merges two adapters or more, one was given; scale a single one with {SUM!r}")
@@ -112,9 +104,8 @@ def _combined(model: nn.Module, parts: Mapping[Path, float], method: str, densit
         if models.weights(folder).name == models.WHOLE:
             raise ValueError(f"{folder.name} was trained as a whole; {method} merges adapters, use {SUM!r}")
     names = [str(n) for n in range(len(parts))]
-    sizes = {"svd_rank": model.config.hidden_size, "svd_full_matrices": False} if method.endswith("svd") else {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    sizes = {"svd_rank": model.config.hidden_size, "svd_full_matrices": False} if method == TIES else {}
+    with torch.no_grad():
         for name, folder in zip(names, parts, strict=True):
             if isinstance(model, PeftModel):
                 model.load_adapter(folder, name)
