@@ -15,7 +15,7 @@ CONFIRMATORY = {  # the digests with which they were committed, before the exper
     "mined_negatives_help": "3ddcd23c74e9",
     "small_gains_more": "3d5f5f56fcda",
     "written_queries_help": "d5ad1dfe51ea",
-    "merging_helps": "3a9ee107f003",
+    "merging_helps": "c07f17cf0b16",
     "late_interaction_finds_more": "bec6eda9303b",
 }
 FILE = """
