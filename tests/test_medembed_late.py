@@ -210,6 +210,16 @@ def test_what_the_first_pass_left_out_comes_last_of_all():
     assert asked.score(replace(graded, measure=asked.NDCG), left).tolist() == [0]
 
 
+def test_bytes_of_two_joined_pools_are_those_of_a_passage_of_either(tmp_path):
+    model, toy = late.untrained(bert()), task(4, 30)
+    short = replace(toy, passages=["heart"] * 10, grades=toy.grades[:, :10])
+    tasks = {name: toy for names in asked.JOINED.values() for name in names} | {"medquad_other": short}
+    single, first = {"tuned": dict.fromkeys(tasks, np.zeros(4))}, {name: {} for name in tasks}
+    found = late.measured(tasks, {"tuned": [model]}, single, first, tmp_path, 17)["tuned"]
+    both = [*late.vectors(toy, model, tmp_path)[1], *late.vectors(short, model, tmp_path)[1]]
+    assert found["medquad"]["all"]["bytes"] == pytest.approx(sum(each.nbytes for each in both) / 40)
+
+
 def test_each_form_is_scored_against_one_vector_a_text_and_a_second_pass_against_its_first(tmp_path):
     model, toy = late.untrained(bert()), task(4, 30)
     tasks = {name: replace(toy, name=name) for names in asked.JOINED.values() for name in names}

@@ -335,8 +335,8 @@ def measured(
         seed: of draws and sign flips.
 
     Returns:
-        Recipe, key of ``asked.JOINED`` and form to ``score``, ``bytes`` (of a passage in the index) and
-        ``contrasts.measured`` of the difference; the first passes themselves stand among the forms.
+        Recipe, key of ``asked.JOINED`` and form to ``score``, ``bytes`` (of a passage in the index, over the pools
+        of all its tasks) and ``contrasts.measured`` of the difference; the first passes themselves stand among the forms.
     """
     units, found = asking.units(tasks), {}
     for recipe, members in models.items():
@@ -355,7 +355,10 @@ def measured(
         for form, by_task in scored.items():
             for key, scores in asking.joined(by_task).items():
                 less = contrasts.measured(scores - alone[key], units[key], seed)
-                size_of = {"bytes": kept[asking.JOINED[key][0]][form]} if form in kept[asking.JOINED[key][0]] else {}
+                joined = asking.JOINED[key]
+                pools = [len(tasks[name].passages) for name in joined]
+                sizes = [kept[name][form] for name in joined if form in kept[name]]
+                size_of = {"bytes": float(np.average(sizes, weights=pools))} if sizes else {}
                 found[recipe][key][form] = {"score": float(scores.mean()), **size_of, **less}
     return found
 
