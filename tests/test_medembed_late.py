@@ -238,3 +238,6 @@ def test_each_form_is_scored_against_one_vector_a_text_and_a_second_pass_against
     single_vectors = np.eye(4, dtype=np.float32), np.ones((30, 4), dtype=np.float32)
     taken = late.times(toy, model, single_vectors, tmp_path)
     assert taken.keys() == {"all", "tenth", "second", "single"} and taken["all"] > 0
+    np.testing.assert_allclose(
+        late._of_one(queries[0], *late._laid_out(passages)), late.similarities(queries[:1], passages)[0], atol=1e-6
+    )

@@ -227,16 +227,21 @@ def test_the_chosen_merge_is_set_against_plain_tuning_and_the_choice_against_hal
         for names in asked.JOINED.values()
         for name in names
     }
-    on_test = {name: [{task: rng.uniform(size=8) + n for task in tasks}] for n, name in enumerate(("none", "query"))}
-    on_dev = {"none": [np.zeros(8), np.ones(8)], "query": [np.ones(8), np.ones(8)]}
-    found = merging.measured(tasks["SciFact_part"], on_dev, tasks, on_test, "query", 17)
-    assert found["dev"]["query"]["score"] == 1 and found["dev"]["query"]["difference"] == 0.5
-    less = np.mean(on_test["query"][0]["NFCorpus_part"] - on_test["none"][0]["NFCorpus_part"])
+    on_test = {
+        name: [{task: rng.uniform(size=8) + n for task in tasks}] for n, name in enumerate(("none", "1.5 of none"))
+    }
+    on_dev = {"none": [np.zeros(8), np.ones(8)], "1.5 of none": [np.ones(8), np.ones(8)]}
+    found = merging.measured(tasks["SciFact_part"], on_dev, tasks, on_test, "1.5 of none", 17)
+    assert found["dev"]["1.5 of none"]["score"] == 1 and found["dev"]["1.5 of none"]["difference"] == 0.5
+    less = np.mean(on_test["1.5 of none"][0]["NFCorpus_part"] - on_test["none"][0]["NFCorpus_part"])
     assert found["chosen_less_none"]["NFCorpus_part"]["difference"] == pytest.approx(less)
-    assert found["test"]["query"]["NFCorpus_part"] == pytest.approx(on_test["query"][0]["NFCorpus_part"].mean())
+    assert merging.measured(tasks["SciFact_part"], on_dev, tasks, on_test, "none", 17)["chosen_less_none"] == {}
+    assert found["test"]["1.5 of none"]["NFCorpus_part"] == pytest.approx(
+        on_test["1.5 of none"][0]["NFCorpus_part"].mean()
+    )
     assert (
         found["selection"]["optimism"] == 0 and found["left_out"]["medquad"]["difference"] == 0
-    )  # query is best everywhere
+    )  # one is best everywhere
 
 
 def test_sentences_of_a_document_are_not_divided():
@@ -298,6 +303,7 @@ def test_published_mixes_by_hand(tmp_path):
         "left_out": 0.25,
         "difference": 0.125,
         "largest": 0.125,
+        "over_plain": -0.625,
     }
 
 

@@ -158,15 +158,17 @@ def test_recipes_merges_and_token_vectors_become_rows_words_and_figures():
     }
     rows, words = tables.sections(records), tables.numbers(records)
     assert len(rows["recipes-contrasts"]) == 12 and len(rows["late"]) == 2 * 4 * 8 and len(rows["selection"]) == 5
-    assert [row["merge"] for row in rows["merges"]] == ["none", "query, chosen"] and rows["negatives"] == []
+    assert [row["merge, or training"] for row in rows["merges"]] == ["none", "query, chosen"] and rows[
+        "negatives"
+    ] == []
     assert words["medembed_query"].startswith("yes") and words["medembed_late_ms"].startswith(
         "one vector a text 1.5 ms"
     )
     assert words["medembed_nested"] == tables.NOT_RUN and words["medembed_selection"].startswith("+0.000")
     assert len(figures.of_recipes(records["recipes"])[1]) == 2 * len(tables.TASKS)
-    assert figures.of_merges(records["merges"])[1]["mark"].to_list() == ["chosen"]
+    assert figures.of_merges(records["merges"])[1]["mark"].to_list() == ["training"]
     drawn = figures.of_late(records["late"])[1]
-    assert len(drawn) == 2 * 4 * 5 and drawn.filter(kept="one vector, 32 bits")["bytes"].unique().to_list() == [1536]
+    assert len(drawn) == 2 * 4 * 5 and drawn.filter(kept="one vector, 16 bits")["bytes"].unique().to_list() == [768]
 
 
 def test_a_part_of_a_benchmark_has_every_query_and_no_more_documents_than_said():

@@ -74,16 +74,13 @@ def from_benchmark(name: str, task: AbsTaskRetrieval) -> Asked:
     return Asked(name, list(data["queries"]["text"]), passages, grades, ids, NDCG)
 
 
-def development(made: Mapping[str, pl.DataFrame], seed: int) -> dict[str, Asked]:
-    """Return what choices are made on: dev documents' definitions, parts of the benchmarks' development splits.
+def development(made: Mapping[str, pl.DataFrame]) -> Asked:
+    """Return what choices are made on: dev documents' definitions.
 
     Args:
         made: pairs by kind, ``definition`` among them.
-        seed: of the draws.
     """
-    own = contrasts.development(made["definition"])
-    parts = changes.development(BENCHMARKS, seed)
-    return {"dev": from_task(own)} | {name: from_benchmark(name, task) for name, task in parts.items()}
+    return from_task(contrasts.development(made["definition"]))
 
 
 def test(made: Mapping[str, pl.DataFrame], benchmark: str, questions: int, seed: int) -> dict[str, Asked]:

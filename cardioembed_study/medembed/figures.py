@@ -59,10 +59,10 @@ def of_merges(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
     """
     if record is None:
         return show.nothing(tables.NOT_RUN)
-    found, chosen = record["metrics"]["dev"], record["params"]["chosen"]
+    found = record["metrics"]["dev"]
     drawn = pl.DataFrame(
         [
-            {"group": "", "row": name, "mark": "chosen" if name == chosen else "merge"} | _ends(m)
+            {"group": "", "row": name, "mark": "training" if name in merging.TRAININGS else "merge"} | _ends(m)
             for name, m in found.items()
             if name != merging.PLAIN
         ]
@@ -87,7 +87,7 @@ def of_late(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
         for task, found in tasks.items():
             kept = {tables.FORMS[form]: (m["score"], m["bytes"]) for form, m in found.items() if "bytes" in m}
             one = found["all"]["score"] - found["all"]["difference"]
-            kept["one vector, 32 bits"] = (one, vectors.size(vectors.WIDTHS[0], "float32"))
+            kept["one vector, 16 bits"] = (one, vectors.size(vectors.WIDTHS[0], "float16"))
             rows += [
                 {"task": tables.JOINED[task], "model": recipe, "kept": form, "score": score, "bytes": size}
                 for form, (score, size) in kept.items()
@@ -99,7 +99,7 @@ def of_late(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
             for model, style in (("tuned", "full"), ("base", "none")):
                 part = drawn.filter(task=task, model=model)
                 for i, (form, score, size) in enumerate(part.select("kept", "score", "bytes").rows()):
-                    words = f"{form}, {'untrained' if model == 'base' else 'tuned'}"
+                    words = f"{form}, {'base, not tuned' if model == 'base' else 'tuned'}"
                     ax.plot([size], [score], ls="", ms=7, fillstyle=style, label=words, **show.mark(i))
             ax.set_title(task, loc="left", fontsize=9)
             ax.set_xscale("log", base=2)

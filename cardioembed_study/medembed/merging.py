@@ -47,8 +47,10 @@ MERGES = {  # what is merged, and how: recipes to their weights, the simplest fi
     "mean of medembed and base": (SUM, {"medembed": 0.5}),
 }
 SEEDS = "mean of the seeds of none"
+TRAININGS = (PLAIN, "query", "medembed")  # candidates that are no merges
 LEDGER = paths.MANIFESTS / "claims" / "medembed.yaml"
 CSV, MIX, AVERAGE = "medembed.csv_", "mix", "avg"  # the ledger's tables of variants, what its merged rows hold, no task
+BASES = "bge-"  # how the names of untuned rows begin
 
 
 def merged(base: models.ModelSpec, parts: Mapping[Path, float], method: str = SUM, density: float = DENSITY) -> Encoder:
@@ -157,7 +159,8 @@ def measured(
 
     Returns:
         ``dev``: candidate to ``score`` and ``evaluation.of_seeds`` of it less ``PLAIN``. ``test``: candidate, then key of
-        ``asked.JOINED``, to the first seed's score. ``chosen_less_none``: key to ``contrasts.measured``, means of seeds.
+        ``asked.JOINED``, to the first seed's score. ``chosen_less_none``: key to ``contrasts.measured``, means of seeds; nothing
+        where what was chosen is no merge (``TRAININGS``).
         ``selection``: ``selection_bias`` of the first seed's candidates. ``left_out``: by task, of ``left_out``.
     """
     plain = np.mean(on_dev[PLAIN], axis=0)
@@ -175,6 +178,7 @@ def measured(
             seed,
         )
         for key in units
+        if chosen not in TRAININGS
     }
     means = {key: each.mean(axis=1).tolist() for key, each in scores.items()}
     return {
@@ -272,8 +276,13 @@ def published_mixes(ledger: Path = LEDGER) -> pl.DataFrame:
     Returns:
         A row a table of variants, three of them with a released model: ``table``, ``mixes`` (candidates), ``chosen`` (by all
         tasks), ``changed`` (tasks without which another is chosen), ``reported`` (mean over tasks of the one chosen by all),
-        ``left_out`` (of those chosen without the task), ``difference``, ``largest`` (on one task): fractions of nDCG@10.
+        ``left_out`` (of those chosen without the task), ``difference``, ``largest`` (on one task), ``over_plain`` (``reported``
+        less the mean of plain tuning): fractions of nDCG@10.
     """
+
+    def tuned(row: str) -> bool:
+        return MIX not in row and not row.startswith(BASES)
+
     rows = []
     for table in (table for table in mappings.read(ledger)["tables"] if table["id"].startswith(CSV)):
         mixes = {row: values for row, values in table["rows"].items() if MIX in row}
@@ -282,8 +291,10 @@ def published_mixes(ledger: Path = LEDGER) -> pl.DataFrame:
         found = left_out({task: scores[task] for task in tasks if task != AVERAGE}, list(mixes))
         changed = int((found["by_all"] != found["by_others"]).sum())
         means = [found[key].mean() for key in ("score_by_all", "score_by_others", "difference")]
-        rows.append((table["id"], len(mixes), found["by_all"][0], changed, *means, found["difference"].max()))
-    columns = ["table", "mixes", "chosen", "changed", "reported", "left_out", "difference", "largest"]
+        (plain,) = (dict(zip(tasks, table["rows"][row], strict=True)) for row in table["rows"] if tuned(row))
+        gain = means[0] - float(np.mean([value for task, value in plain.items() if task != AVERAGE]))
+        rows.append((table["id"], len(mixes), found["by_all"][0], changed, *means, found["difference"].max(), gain))
+    columns = ["table", "mixes", "chosen", "changed", "reported", "left_out", "difference", "largest", "over_plain"]
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 

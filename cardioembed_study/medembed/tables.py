@@ -37,8 +37,8 @@ FORMS = {  # of late interaction; what is no form is a first pass alone
     "tenth_int8": "a tenth, 8 bits",
     "bm25": "BM25 alone",
     "second_bm25": "all tokens, over BM25's hundred",
-    "base": "the base alone, one vector",
-    "second_base": "all tokens, over the base's hundred",
+    "base": "the base alone, one vector, not tuned",
+    "second_base": "all tokens, over the untuned base's hundred",
 }
 TIMED = {
     "single": "one vector a text",
@@ -132,7 +132,7 @@ def merge_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what each merge scores on dev, and its first seed on test, a row a merge, the simplest first."""
     return [
         {
-            "merge": name + (", chosen" if name == record["params"]["chosen"] else ""),
+            "merge, or training": name + (", chosen" if name == record["params"]["chosen"] else ""),
             "dev MRR": m["score"],
             "less plain": "" if name == merging.PLAIN else show.with_interval(m),
             **{f"{JOINED[key]}, one seed": value for key, value in record["metrics"]["test"][name].items()},
@@ -155,7 +155,7 @@ def selection_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def late_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what each form of late interaction scores, a row a model, task and form."""
-    words = {"base": "untrained", "tuned": "tuned"}
+    words = {"base": "base, not tuned", "tuned": "tuned"}
     return [
         {
             "tokens of": words[recipe],
@@ -206,6 +206,7 @@ def mix_rows(found: pl.DataFrame) -> list[dict[str, Any]]:
             "mean, each task without its own vote": f"{100 * row['left_out']:.2f}",
             "difference": f"{100 * row['difference']:.2f}",
             "largest on one task": f"{100 * row['largest']:.2f}",
+            "best less plain tuning": f"{100 * row['over_plain']:+.2f}",
         }
         for row in found.to_dicts()
     ]
@@ -251,22 +252,38 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
     Args:
         medembed: of ``front_page.experiment``.
     """
-    keys = ("mined", "query", "recipe", "merge", "merge_chosen", "selection", "prompt", "chosen", "sizes", "nested")
+    keys = (
+        "mined",
+        "mined_dev",
+        "clear",
+        "query",
+        "recipe",
+        "merge",
+        "merge_chosen",
+        "selection",
+        "prompt",
+        "chosen",
+        "sizes",
+        "nested",
+    )
     keys += ("nested_whole", "late", "late_tenth", "late_rate", "late_ms", "second")
     quoted = dict.fromkeys((f"medembed_{key}" for key in keys), NOT_RUN)
     mixes = merging.published_mixes()
     quoted["medembed_close"] = f"{negatives.CLOSE} MRR"
     quoted["medembed_mix"] = f"{100 * mixes['difference'].max():.2f}"
+    quoted["medembed_mix_gain"] = show.interval(*(100 * mixes["over_plain"]).sort()[[0, -1]], ".2f")
     quoted["medembed_mix_task"] = f"{100 * mixes['largest'].max():.2f}"
     if "negatives" in medembed:
         record = medembed["negatives"]
         m = record["metrics"][record["params"]["chosen"]]
+        if "less_none" in m:
+            quoted["medembed_mined_dev"] = show.with_interval(m["less_none"])
         quoted["medembed_chosen"] = (
             f"{negatives.ORDER[record['params']['chosen']]}, {show.with_interval(m)} over the base"
         )
     if "recipes" in medembed:
         found = medembed["recipes"]["metrics"]
-        quoted["medembed_mined"] = _judged(found["chosen_less_none"]["definitions"])
+        quoted["medembed_mined"] = show.with_interval(found["chosen_less_none"]["definitions"])
         quoted["medembed_query"] = _judged(found["query_less_none"]["medquad"])
         quoted["medembed_recipe"] = "; ".join(
             f"{JOINED[task]} {show.with_interval(m)}" for task, m in found["medembed_less_kept"].items()
@@ -274,13 +291,17 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
     if "merges" in medembed:
         found, chance = medembed["merges"]["metrics"], medembed["merges"]["metrics"]["selection"]
         quoted["medembed_merge_chosen"] = medembed["merges"]["params"]["chosen"]
-        quoted["medembed_merge"] = _judged(found["chosen_less_none"]["definitions"])
+        less = found["chosen_less_none"]
+        quoted["medembed_merge"] = _judged(less["definitions"]) if less else "what was chosen is no merge"
         spread = {"difference": chance["optimism"], "low": chance["optimism_low"], "high": chance["optimism_high"]}
         quoted["medembed_selection"] = show.with_interval(spread)
     if "prompts" in medembed:
         found = [(m, TASKS[task]) for task, m in medembed["prompts"]["metrics"]["base"].items()]
         m, task = max(found, key=lambda pair: pair[0]["difference"])
         quoted["medembed_prompt"] = f"{show.with_interval(m)} without it on {task}"
+        quoted["medembed_clear"] = (
+            f"{sum(m['p_holm'] < 0.05 and m['difference'] > 0 for m, _ in found)} of {len(found)}"
+        )
     if "sizes" in medembed:
         quoted["medembed_sizes"] = _judged(medembed["sizes"]["metrics"]["smallest_less_largest"]["definitions"])
     if "widths" in medembed:
