@@ -420,3 +420,15 @@ def test_the_command_counts_outcomes_and_classes(known, rules, tmp_path, capsys)
     total = shown.partition(f"all: {len(known)}\n")[2].splitlines()
     assert sum(int(line.split()[0]) for line in total) == len(known)
     assert [line.split(maxsplit=1)[1] for line in total] == list(verdicts.CLASSES)
+
+
+def test_a_merge_that_dev_did_not_choose_is_judged_neither_way(rules):
+    counts = {f"definition_{topic}": {"queries": 10, "documents": 3} for topic in ("cardiology", "other")}
+    members = {"none": ["a", "b", "c"]}
+    plain = {"medembed": {"merges": record({"chosen_less_none": {}}, counts, chosen="none", members=members)}}
+    found = evidence.of_merges(plain)
+    assert (found.n, found.groups, found.low) == (20, 6, None) and "no merge" in found.said
+    assert rules["merging_helps"].outcome(found) == "tested, inconclusive"
+    less = {"definitions": {"difference": 0.1, "low": 0.05, "high": 0.15, "queries": 20, "documents": 6}}
+    merged = {"medembed": {"merges": record({"chosen_less_none": less}, counts, chosen="TIES", members=members)}}
+    assert rules["merging_helps"].outcome(evidence.of_merges(merged)) == "holds"

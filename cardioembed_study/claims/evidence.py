@@ -85,6 +85,18 @@ def of_medembed(results: Results, model: str, part: str, task: str = "definition
     return Measured(found["difference"], found["low"], found["high"], *counted, page="medembed")
 
 
+def of_merges(results: Results) -> Measured | None:
+    """Return what the merge chosen on dev gains over plain tuning; no interval where plain tuning itself was chosen."""
+    record = results.get("medembed", {}).get("merges")
+    if not record or record["params"]["chosen"] != "none":
+        return of_medembed(results, "merges", "chosen_less_none")
+    counts = [of for task, of in record["counts"].items() if task.startswith("definition")]
+    n, documents = (sum(of[key] for of in counts) for key in ("queries", "documents"))
+    seeds = min(map(len, record["params"]["members"].values()))
+    words = "plain tuning was chosen, no merge"
+    return Measured(0.0, None, None, seeds, n, "definitions", documents, said=words, page="medembed")
+
+
 def in_domain_gain(results: Results) -> Measured | None:
     """Return the paired difference of the seeds' mean on held-out cardiology definitions."""
     gain = (metrics(results, "comparison", recipe(results)) or {}).get(HEADLINE)
@@ -360,6 +372,6 @@ TESTS: dict[str, Callable[[Results], Measured | None]] = {
     "mined_negatives_help": partial(of_medembed, model="recipes", part="chosen_less_none"),
     "small_gains_more": partial(of_medembed, model="sizes", part="smallest_less_largest"),
     "written_queries_help": partial(of_medembed, model="recipes", part="query_less_none", task="medquad"),
-    "merging_helps": partial(of_medembed, model="merges", part="chosen_less_none"),
+    "merging_helps": of_merges,
     "late_interaction_finds_more": partial(of_medembed, model="late", part="late_less_none"),
 }

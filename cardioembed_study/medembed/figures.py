@@ -44,7 +44,7 @@ def of_recipes(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
         [
             {"group": "", "row": f"{words}, n = {record['counts'][task]['queries']}", "mark": recipe} | _ends(of[task])
             for task, words in tables.TASKS.items()
-            for recipe, of in record["metrics"]["recipes"].items()
+            for recipe, of in ((recipe, record["metrics"]["recipes"][recipe]) for recipe in tables.recipes(record))
         ]
     )
     words = "gain over the base, MRR; of SciFact and NFCorpus nDCG@10\nmean of the seeds, bars: 95 % interval"
@@ -62,9 +62,10 @@ def of_merges(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
     found = record["metrics"]["dev"]
     drawn = pl.DataFrame(
         [
-            {"group": "", "row": name, "mark": "training" if name in merging.TRAININGS else "merge"} | _ends(m)
-            for name, m in found.items()
-            if name != merging.PLAIN
+            {"group": "", "row": name, "mark": "training" if name in merging.TRAININGS else "merge"}
+            | _ends(found[name])
+            for name in merging.ORDER
+            if name in found and name != merging.PLAIN
         ]
     )
     n = record["counts"]["dev"]
@@ -84,7 +85,8 @@ def of_late(record: Mapping[str, Any] | None) -> tuple[Figure, pl.DataFrame]:
         return show.nothing(tables.NOT_RUN)
     rows = []
     for recipe, tasks in record["metrics"]["kept"].items():
-        for task, found in tasks.items():
+        for task in tables.JOINED:
+            found = tasks[task]
             kept = {tables.FORMS[form]: (m["score"], m["bytes"]) for form, m in found.items() if "bytes" in m}
             one = found["all"]["score"] - found["all"]["difference"]
             kept["one vector, 16 bits"] = (one, vectors.size(vectors.WIDTHS[0], "float16"))

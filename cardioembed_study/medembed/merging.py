@@ -47,6 +47,7 @@ MERGES = {  # what is merged, and how: recipes to their weights, the simplest fi
     "mean of medembed and base": (SUM, {"medembed": 0.5}),
 }
 SEEDS = "mean of the seeds of none"
+ORDER = (*MERGES, SEEDS)  # the simplest first
 TRAININGS = (PLAIN, "query", "medembed")  # candidates that are no merges
 LEDGER = paths.MANIFESTS / "claims" / "medembed.yaml"
 CSV, MIX, AVERAGE = "medembed.csv_", "mix", "avg"  # the ledger's tables of variants, what its merged rows hold, no task

@@ -11,6 +11,7 @@ from cardioembed_study import show
 from cardioembed_study.medembed import merging, negatives
 
 NOT_RUN = "the MedEmbed study was not run"
+NO_MERGE = "no merge was chosen, so nothing was asked"
 TASKS = {
     "definition_cardiology": "definitions, cardiology",
     "definition_other": "definitions, other subjects",
@@ -68,9 +69,15 @@ def recipe_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "tuned": m["tuned"],
             **show.change(m),
         }
-        for name, tasks in record["metrics"]["recipes"].items()
-        for task, m in tasks.items()
+        for name in recipes(record)
+        for task, m in ((task, record["metrics"]["recipes"][name][task]) for task in TASKS)
     ]
+
+
+def recipes(record: Mapping[str, Any]) -> list[str]:
+    """Return the recipes of ``medembed.recipes``, plain training and the chosen negatives first."""
+    order = dict.fromkeys(["none", record["params"].get("chosen"), "query", "medembed", "kept"])
+    return [name for name in order if name in record["metrics"]["recipes"]]
 
 
 def prompt_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -137,7 +144,9 @@ def merge_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "less plain": "" if name == merging.PLAIN else show.with_interval(m),
             **{f"{JOINED[key]}, one seed": value for key, value in record["metrics"]["test"][name].items()},
         }
-        for name, m in record["metrics"]["dev"].items()
+        for name, m in (
+            (name, record["metrics"]["dev"][name]) for name in merging.ORDER if name in record["metrics"]["dev"]
+        )
     ]
 
 
@@ -147,8 +156,8 @@ def selection_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     spread = {"difference": chance["optimism"], "low": chance["optimism_low"], "high": chance["optimism_high"]}
     rows = [("chosen on half the documents and queries, less the same on the other half", show.with_interval(spread))]
     rows += [
-        (f"{JOINED[task]}: best by all four tasks less best by the other three", f"{m['difference']:+.3f}")
-        for task, m in tasks.items()
+        (f"{words}: best by all four tasks less best by the other three", f"{tasks[task]['difference']:+.3f}")
+        for task, words in JOINED.items()
     ]
     return [{"what choosing adds": what, "difference": value} for what, value in rows]
 
@@ -165,9 +174,9 @@ def late_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "score": m["score"],
             "less one vector a text": show.with_interval(m),
         }
-        for recipe, tasks in record["metrics"]["kept"].items()
-        for task, found in tasks.items()
-        for form, m in ((form, found[form]) for form in FORMS)
+        for recipe in words
+        for task in JOINED
+        for form, m in ((form, record["metrics"]["kept"][recipe][task][form]) for form in FORMS)
     ]
 
 
@@ -236,8 +245,8 @@ def sections(medembed: Mapping[str, Mapping]) -> dict[str, list[dict[str, Any]]]
             ("widths", "matryoshka_less_none"),
         )
     )
-    recipes = medembed["recipes"]["metrics"] if "recipes" in medembed else {}
-    each = {f"{words}: {JOINED[n]}": m for part, words in RECIPES.items() for n, m in recipes.get(part, {}).items()}
+    measured = medembed["recipes"]["metrics"] if "recipes" in medembed else {}
+    each = {f"{words}: {JOINED[n]}": m for part, words in RECIPES.items() for n, m in measured.get(part, {}).items()}
     found["recipes-contrasts"] = contrast_rows(each, "less")
     found["merges-contrasts"] = contrast_rows({JOINED[n]: m for n, m in chosen.items()}, "chosen merge less plain")
     found["sizes-contrasts"] = contrast_rows({JOINED[n]: m for n, m in less.items()}, "gain of 1 layer less that of 6")
@@ -286,13 +295,14 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
         quoted["medembed_mined"] = show.with_interval(found["chosen_less_none"]["definitions"])
         quoted["medembed_query"] = _judged(found["query_less_none"]["medquad"])
         quoted["medembed_recipe"] = "; ".join(
-            f"{JOINED[task]} {show.with_interval(m)}" for task, m in found["medembed_less_kept"].items()
+            f"{words} {show.with_interval(found['medembed_less_kept'][task])}" for task, words in JOINED.items()
         )
     if "merges" in medembed:
         found, chance = medembed["merges"]["metrics"], medembed["merges"]["metrics"]["selection"]
-        quoted["medembed_merge_chosen"] = medembed["merges"]["params"]["chosen"]
+        chosen = medembed["merges"]["params"]["chosen"]
+        quoted["medembed_merge_chosen"] = "plain tuning, no merge" if chosen == merging.PLAIN else chosen
         less = found["chosen_less_none"]
-        quoted["medembed_merge"] = _judged(less["definitions"]) if less else "what was chosen is no merge"
+        quoted["medembed_merge"] = _judged(less["definitions"]) if less else NO_MERGE
         spread = {"difference": chance["optimism"], "low": chance["optimism_low"], "high": chance["optimism_high"]}
         quoted["medembed_selection"] = show.with_interval(spread)
     if "prompts" in medembed:
