@@ -45,7 +45,7 @@ TIMED = {
     "single": "one vector a text",
     "all": "all tokens",
     "tenth": "a tenth of them",
-    "second": "all, over a hundred",
+    "second": "one vector, then all tokens of the nearest hundred",
 }
 PRECISIONS = {
     "float32": "32 bits",
@@ -275,7 +275,7 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
         "sizes",
         "nested",
     )
-    keys += ("nested_whole", "late", "late_tenth", "late_rate", "late_ms", "second")
+    keys += ("nested_whole", "late", "late_tenth", "late_others", "late_base", "late_rate", "late_ms", "second")
     quoted = dict.fromkeys((f"medembed_{key}" for key in keys), NOT_RUN)
     mixes = merging.published_mixes()
     quoted["medembed_close"] = f"{negatives.CLOSE} MRR"
@@ -322,9 +322,13 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
         quoted["medembed_late"] = _judged(found["definitions"]["all"])
         quoted["medembed_late_tenth"] = _judged(found["definitions"]["tenth"])
         quoted["medembed_second"] = _judged(found["definitions"]["second_base"])
+        for recipe, words in (("tuned", "late_others"), ("base", "late_base")):
+            less = medembed["late"]["metrics"]["kept"][recipe]
+            said = (f"{words} {show.with_interval(less[task]['all'])}" for task, words in [*JOINED.items()][1:])
+            quoted[f"medembed_{words}"] = "; ".join(said)
         quoted["medembed_late_rate"] = f"{params['rate']:g}"
         quoted["medembed_late_ms"] = ", ".join(
-            f"{words} {params['milliseconds'][key]:.1f} ms" for key, words in TIMED.items()
+            f"{words} {params['milliseconds'][key]:.2g} ms" for key, words in TIMED.items()
         )
     return quoted
 
