@@ -154,7 +154,7 @@ def test_recipes_merges_and_token_vectors_become_rows_words_and_figures():
     records = {
         "recipes": {"metrics": found, "counts": counts, "params": {}},
         "merges": {"metrics": merges, "counts": counts, "params": {"chosen": "query"}},
-        "late": {"metrics": {"kept": forms}, "params": {"rate": 1e-3, "milliseconds": taken}},
+        "late": {"metrics": {"kept": forms}, "counts": counts, "params": {"rate": 1e-3, "milliseconds": taken}},
     }
     rows, words = tables.sections(records), tables.numbers(records)
     assert len(rows["recipes-contrasts"]) == 12 and len(rows["late"]) == 2 * 4 * 8 and len(rows["selection"]) == 5
@@ -164,7 +164,7 @@ def test_recipes_merges_and_token_vectors_become_rows_words_and_figures():
     assert words["medembed_query"].startswith("yes") and words["medembed_late_ms"].startswith(
         "one vector a text 1.5 ms"
     )
-    assert words["medembed_late_base"].count(";") == 2
+    assert words["medembed_late_base"].count(";") == 3
     assert words["medembed_nested"] == tables.NOT_RUN and words["medembed_selection"].startswith("+0.000")
     assert len(figures.of_recipes(records["recipes"])[1]) == 2 * len(tables.TASKS)
     assert figures.of_merges(records["merges"])[1]["mark"].to_list() == ["training"]

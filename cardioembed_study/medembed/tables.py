@@ -237,10 +237,9 @@ def sections(medembed: Mapping[str, Mapping]) -> dict[str, list[dict[str, Any]]]
     }
     source = {name: medembed.get("merges" if name == "selection" else name) for name in made}
     found = {name: rows(source[name]) if source[name] else [] for name, rows in made.items()}
-    chosen, less, nested = (
+    less, nested = (
         medembed[name]["metrics"][part] if name in medembed else {}
         for name, part in (
-            ("merges", "chosen_less_none"),
             ("sizes", "smallest_less_largest"),
             ("widths", "matryoshka_less_none"),
         )
@@ -248,7 +247,6 @@ def sections(medembed: Mapping[str, Mapping]) -> dict[str, list[dict[str, Any]]]
     measured = medembed["recipes"]["metrics"] if "recipes" in medembed else {}
     each = {f"{words}: {JOINED[n]}": m for part, words in RECIPES.items() for n, m in measured.get(part, {}).items()}
     found["recipes-contrasts"] = contrast_rows(each, "less")
-    found["merges-contrasts"] = contrast_rows({JOINED[n]: m for n, m in chosen.items()}, "chosen merge less plain")
     found["sizes-contrasts"] = contrast_rows({JOINED[n]: m for n, m in less.items()}, "gain of 1 layer less that of 6")
     each = {f"{JOINED[n]}, {width} numbers": m for n, widths in nested.items() for width, m in widths.items()}
     found["widths-contrasts"] = contrast_rows(each, "nested training less plain")
@@ -275,7 +273,20 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
         "sizes",
         "nested",
     )
-    keys += ("nested_whole", "late", "late_tenth", "late_others", "late_base", "late_rate", "late_ms", "second")
+    keys += (
+        "nested_whole",
+        "late",
+        "left_out",
+        "lost",
+        "second_words",
+        "pool",
+        "late_tenth",
+        "late_others",
+        "late_base",
+        "late_rate",
+        "late_ms",
+        "second",
+    )
     quoted = dict.fromkeys((f"medembed_{key}" for key in keys), NOT_RUN)
     mixes = merging.published_mixes()
     quoted["medembed_close"] = f"{negatives.CLOSE} MRR"
@@ -305,27 +316,34 @@ def numbers(medembed: Mapping[str, Mapping]) -> dict[str, str]:
         quoted["medembed_merge"] = _judged(less["definitions"]) if less else NO_MERGE
         spread = {"difference": chance["optimism"], "low": chance["optimism_low"], "high": chance["optimism_high"]}
         quoted["medembed_selection"] = show.with_interval(spread)
+        lost = {task: m["difference"] for task, m in found["left_out"].items()}
+        worst = max(lost, key=lost.get)
+        quoted["medembed_left_out"] = f"{lost[worst]:.3f} on {JOINED[worst]}"
     if "prompts" in medembed:
         found = [(m, TASKS[task]) for task, m in medembed["prompts"]["metrics"]["base"].items()]
-        m, task = max(found, key=lambda pair: pair[0]["difference"])
-        quoted["medembed_prompt"] = f"{show.with_interval(m)} without it on {task}"
-        quoted["medembed_clear"] = (
-            f"{sum(m['p_holm'] < 0.05 and m['difference'] > 0 for m, _ in found)} of {len(found)}"
-        )
+        clear = [f"{task} {show.with_interval(m)}" for m, task in found if m["p_holm"] < 0.05 and m["difference"] > 0]
+        quoted |= {"medembed_prompt": "; ".join(clear) or "none", "medembed_clear": f"{len(clear)} of {len(found)}"}
     if "sizes" in medembed:
         quoted["medembed_sizes"] = _judged(medembed["sizes"]["metrics"]["smallest_less_largest"]["definitions"])
     if "widths" in medembed:
         nested = medembed["widths"]["metrics"]["matryoshka_less_none"]["definitions"]
+        plain = medembed["widths"]["metrics"]["kept"]["none"]["definitions"]
+        shown = (("int8", "384"), ("binary", "384"), ("float32", "256"), ("float32", "128"), ("float32", "64"))
+        quoted["medembed_lost"] = "; ".join(
+            f"{width} numbers in {PRECISIONS[form]} {show.with_interval(plain[form][width])}" for form, width in shown
+        )
         quoted |= {"medembed_nested": _judged(nested["64"]), "medembed_nested_whole": _judged(nested["384"])}
     if "late" in medembed:
         found, params = medembed["late"]["metrics"]["kept"]["tuned"], medembed["late"]["params"]
         quoted["medembed_late"] = _judged(found["definitions"]["all"])
         quoted["medembed_late_tenth"] = _judged(found["definitions"]["tenth"])
         quoted["medembed_second"] = _judged(found["definitions"]["second_base"])
-        for recipe, words in (("tuned", "late_others"), ("base", "late_base")):
+        for recipe, key, tasks in (("tuned", "late_others", [*JOINED][1:]), ("base", "late_base", JOINED)):
             less = medembed["late"]["metrics"]["kept"][recipe]
-            said = (f"{words} {show.with_interval(less[task]['all'])}" for task, words in [*JOINED.items()][1:])
-            quoted[f"medembed_{words}"] = "; ".join(said)
+            said = (f"{JOINED[task]} {show.with_interval(less[task]['all'])}" for task in tasks)
+            quoted[f"medembed_{key}"] = "; ".join(said)
+        quoted["medembed_second_words"] = _judged(found["definitions"]["second_bm25"])
+        quoted["medembed_pool"] = f"{medembed['late']['counts']['definition_other']['candidates']:,}"
         quoted["medembed_late_rate"] = f"{params['rate']:g}"
         quoted["medembed_late_ms"] = ", ".join(
             f"{words} {params['milliseconds'][key]:.2g} ms" for key, words in TIMED.items()
