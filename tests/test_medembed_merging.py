@@ -100,6 +100,14 @@ def test_changes_of_adapters_add_up_whatever_their_rank(made, method, weights):
     same(merging.merged(base, parts, method), weighted(parts))
 
 
+@pytest.mark.parametrize("method", merging.METHODS)
+def test_a_merge_leaves_the_global_generator_as_it_was(made, method):
+    base, found = made
+    state = torch.get_rng_state()
+    merging.merged(base, {found["one"]: 1.0, found["two"]: 1.0}, method)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_models_trained_as_a_whole_and_adapters_add_up(made):
     base, found = made
     parts = {found["whole"]: 0.5, found["one"]: 0.75}

@@ -84,8 +84,9 @@ def merged(base: models.ModelSpec, parts: Mapping[Path, float], method: str = SU
         return models.load(base, adapter=folder, weight=weight)
     learnt = ",".join(f"{models.checked(base, folder, None)}*{weight}" for folder, weight in parts.items())
     how = f"{method}:{density}" if method == TIES else method
-    plain = models.load(base)
-    mixed = _added(plain.model, base, parts) if method == SUM else _combined(plain.model, parts, method, density)
+    with torch.random.fork_rng(devices=[]):  # peft draws an adapter before it reads it
+        plain = models.load(base)
+        mixed = _added(plain.model, base, parts) if method == SUM else _combined(plain.model, parts, method, density)
     return replace(plain, model=mixed.eval().requires_grad_(False), revision=f"{plain.revision}+{how}({learnt})")
 
 
