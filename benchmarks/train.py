@@ -1,13 +1,16 @@
 """How many pairs a second does training see, ours beside sentence-transformers' trainer, in one run?
 
     python benchmarks/train.py [--repeats 3] [--steps 2] [--out benchmarks/results]
-    python benchmarks/train.py --explore          # ours alone: token budgets and attention kernels
+    python benchmarks/train.py --explore          # ours alone: what each part of it is worth
 
 The same model (all-MiniLM-L6-v2), adapter (rank 16, all linear layers, dropout 0.05), loss (in-batch InfoNCE, temperature
 0.05), optimiser (AdamW) and pairs: neighbouring sentences of Anatomy and Physiology where CARDIOEMBED_MIRROR has it, else of
 the primer. The peer runs twice: as it comes, which trains with the base's own dropout of 0.1, and with that set to 0, as
 ours has it. The arms alternate, so that a busy machine slows all. Ours is timed from the tokenising to the last checkpoint,
 the peer from the first batch to the end of the last step: what favours one, favours the peer.
+
+The limit is what the processor reaches in a plain product of the model's own sizes, taken in each round beside the arms:
+operations a pair needs (``operations``), none for padding, divided by that rate.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as cardioembed_lib sets it
 
@@ -22,8 +26,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as cardioem
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -38,7 +45,7 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback
 
-from cardioembed_lib import encoder, lora, models, training
+from cardioembed_lib import encoder, fused, lora, models, training
 from cardioembed_study import paths, records
 from cardioembed_study.corpus import manifests, pairs
 from cardioembed_study.corpus import passages as corpus_passages
@@ -47,6 +54,8 @@ MODEL = "all-MiniLM-L6-v2"
 ADAPTER = {"rank": 16, "alpha": 32.0, "dropout": 0.05, "targets": "all-linear"}
 PLAN = training.Plan(batch_size=128, epochs=1, learning_rate=2e-4, seed=17, precision="float32", checkpoint_every=10**6)
 DTYPES = ("float32", "bfloat16")
+PARTS = ("threads", "packing", "fused adapters", "oneDNN")
+REPEATED = 60  # products timed together
 
 
 def main() -> None:
@@ -65,9 +74,10 @@ def main() -> None:
         arms = exploration(texts, plans)
     else:
         arms = {(dtype, "ours"): lambda p=plan: ours(texts, p) for dtype, plan in plans.items()}
-        arms |= {(d, "ours, fused attention"): lambda p=plan: ours(texts, p, "sdpa") for d, plan in plans.items()}
         arms |= {(d, "peer"): lambda d=d: peer(texts, d, base_dropout=True) for d in plans}
         arms |= {(d, "peer, base dropout 0"): lambda d=d: peer(texts, d, base_dropout=False) for d in plans}
+    needed = operations(texts)
+    arms |= {(d, "limit"): lambda d=d: needed / matrix_rate(getattr(torch, d)) for d in plans}
     started = time.perf_counter()
     speeds: dict[tuple, list[float]] = {arm: [] for arm in arms}
     for _ in range(given.repeats):
@@ -76,16 +86,27 @@ def main() -> None:
             print(
                 f"{time.perf_counter() - started:6.0f} s  {', '.join(arm)}: {speeds[arm][-1]:.1f} pairs/s", flush=True
             )
+    spread: dict[tuple, list[float]] = {}
     medians = {arm: statistics.median(values) for arm, values in speeds.items()}
     for (dtype, name), values in sorted(speeds.items()):
         ratio = "" if given.explore else f"{medians[dtype, 'ours'] / medians[dtype, name]:6.2f}"
+        spread[dtype, name] = [] if given.explore else ratios(speeds[dtype, "ours"], values)
         shown = ", ".join(f"{v:.1f}" for v in values)
         print(f"{dtype:9} {name:28} {medians[dtype, name]:8.1f} pairs/s  ours is x {ratio}  ({shown})")
     path = given.out / f"train{'-explore' if given.explore else ''}.{device}.json"
     records.write(
         path,
-        metrics={f"{dtype}, {name}": {"median": medians[dtype, name], "all": v} for (dtype, name), v in speeds.items()},
-        counts={"pairs": len(texts), "repeats": given.repeats, "threads": torch.get_num_threads(), **lengths(texts)},
+        metrics={
+            f"{dtype}, {name}": {"median": medians[dtype, name], "all": v, "ours_over_it": spread[dtype, name]}
+            for (dtype, name), v in speeds.items()
+        },
+        counts={
+            "pairs": len(texts),
+            "gflop_a_pair": needed / len(texts) / 1e9,
+            "repeats": given.repeats,
+            "threads": torch.get_num_threads(),
+            **lengths(texts),
+        },
         inputs=[],
         params={
             "source": source,
@@ -120,11 +141,71 @@ def base() -> encoder.Encoder:
     return models.load(models.spec(MODEL, paths.MODELS), max_length=128)
 
 
-def ours(texts: list[tuple[str, str]], plan: training.Plan, attention: str | None = None) -> float:
-    """Return the seconds of one epoch of our training, with the attention of ``models.load`` or another."""
+def operations(texts: list[tuple[str, str]]) -> float:
+    """Return the floating-point operations of one epoch: 2 a weight and token, of every product that training cannot do without.
+
+    Forward, and backward to the inputs, through the blocks' linear layers; nothing backward to the tokens' own vectors, which
+    the first layer's q, k and v would need; the adapter's twice more, for its own gradients; scores and sums of attention.
+    """
     found = base()
-    if attention:
-        found.model.set_attn_implementation(attention)
+    modules = dict(found.model.named_modules())
+    layers = {
+        n: modules[n].in_features * modules[n].out_features for n in lora.target_modules(found.model, "all-linear")
+    }
+    first = sum(size for name, size in layers.items() if re.search(r"layer\.0\.attention\.self", name))
+    adapter = lora.count(found.model, ADAPTER["rank"], ADAPTER["targets"])
+    counts = [len(ids) for side in zip(*texts, strict=True) for ids in encoder.tokenise(found, side)]
+    config = found.model.config
+    a_token = 2 * (2 * sum(layers.values()) - first + 3 * adapter)
+    attention = 3 * 4 * config.hidden_size * config.num_hidden_layers  # times the square of a text's length
+    return float(sum(n * a_token + n * n * attention for n in counts))
+
+
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Return the operations a second of products of the model's own sizes, one after another, or on every processor one.
+
+    Whichever of both, and of torch's two libraries, is the faster: the highest rate that this machine shows.
+    """
+    x, w = torch.randn(1024, 384, dtype=dtype), torch.randn(1536, 384, dtype=dtype)
+    layer, threads = fused.quicken(torch.nn.Linear(384, 1536).to(dtype)), torch.get_num_threads()
+    each = 2 * 1024 * 384 * 1536 * REPEATED
+
+    def run(product, _=0) -> None:
+        with torch.inference_mode():
+            for _ in range(REPEATED):
+                product()
+
+    rates = []
+    for product in (lambda: x @ w.T, lambda: layer(x)):
+        for parts in ([0], range(threads)):
+            started = time.perf_counter()
+            list(encoder.side_by_side(partial(run, product), parts, len(parts)))
+            rates.append(each * len(parts) / (time.perf_counter() - started))
+    return max(rates)
+
+
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    """Return median, lowest and highest of ours over the other's, round by round."""
+    found = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return [statistics.median(found), min(found), max(found)]
+
+
+def ours(texts: list[tuple[str, str]], plan: training.Plan, without: str = "") -> float:
+    """Return the seconds of one epoch of our training, all of it or without one of its parts (``PARTS``)."""
+    with ExitStack() as stack:
+        if without == "threads":
+            stack.enter_context(mock.patch.object(encoder, "threads_for", lambda _: 1))
+        if without == "oneDNN":
+            stack.enter_context(mock.patch.object(fused, "_onednn", None))
+        if without == "fused adapters":
+            stack.enter_context(mock.patch.object(training.fused, "fused", lambda _: nullcontext()))
+        return _ours(texts, plan, packed=without != "packing")
+
+
+def _ours(texts: list[tuple[str, str]], plan: training.Plan, packed: bool) -> float:
+    found = base()
+    if not packed:
+        found.model.set_attn_implementation("eager")
     found = encoder.with_model(found, lora.attach(found.model, **ADAPTER, seed=1))
     started = time.perf_counter()
     anchors, positives = (encoder.tokenise(found, side) for side in zip(*texts, strict=True))
@@ -190,13 +271,15 @@ class Clock(TrainerCallback):
 
 
 def exploration(texts: list[tuple[str, str]], plans: dict[str, training.Plan]) -> dict:
-    """Return our arms: token budgets with fused attention, and eager attention at the default."""
+    """Return our arms: all of it, without each part, and with other sizes of a chunk."""
     arms = {}
     for dtype, plan in plans.items():
-        for budget in (512, 1024, 2048):
+        arms[dtype, "all"] = lambda p=plan: ours(texts, p)
+        for part in PARTS:
+            arms[dtype, f"without {part}"] = lambda p=plan, part=part: ours(texts, p, part)
+        for budget in (512, 2048):
             other = replace(plan, token_budget=budget)
-            arms[dtype, f"sdpa, budget {budget:5}"] = lambda p=other: ours(texts, p, "sdpa")
-        arms[dtype, f"eager, budget {plan.token_budget:5}"] = lambda p=plan: ours(texts, p, "eager")
+            arms[dtype, f"{budget} tokens a chunk"] = lambda p=other: ours(texts, p)
     return arms
 
 

@@ -5,8 +5,12 @@ Shapes: B texts, T tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,9 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from cardioembed_lib import pooling
+from cardioembed_lib import fused, packing, pooling
 
 TOKEN_BUDGET = 1024  # padded tokens in one forward pass; on a CPU more no longer fits its caches (benchmarks/train.py)
+WINDOW = 8192  # texts whose tokens are held at once
+LEAST = 256  # tokens of a chunk below which calling the layers costs more than computing them
 
 
 @dataclass(frozen=True)
@@ -75,27 +81,121 @@ def pad(encoder: Encoder, ids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     return {"input_ids": tokens.to(encoder.device), "attention_mask": mask.to(encoder.device)}
 
 
-def forward(encoder: Encoder, ids: Sequence[Sequence[int]], token_budget: int = TOKEN_BUDGET) -> Tensor:
+def forward(
+    encoder: Encoder, ids: Sequence[Sequence[int]], token_budget: int = TOKEN_BUDGET, cached: bool = False
+) -> Tensor:
     """Return the pooled vectors of tokenised texts, in their order, with gradients.
 
-    Texts run in chunks of similar length, so that little is padding; the vectors are those of one large batch.
+    Texts run in chunks of similar length, on a CPU one to each thread; the vectors are those of one large batch.
 
     Args:
         encoder: the model.
         ids: B token lists from ``tokenise``.
-        token_budget: padded tokens in one forward pass; speed and memory only, never the result.
+        token_budget: tokens in one chunk; speed and memory only, never the result.
+        cached: keep no activations; the backward pass computes each chunk again, with the same dropout (gradient cache, Gao
+            et al. 2021, arXiv 2101.06983). Memory is then one chunk's for each thread, however large the batch.
 
     Returns:
         (B, D) in the model's dtype, not normalised.
     """
-    parts = chunks([len(x) for x in ids], token_budget)
-    vectors = []
-    for rows in parts:
-        batch = pad(encoder, [ids[r] for r in rows])
-        hidden = encoder.model(**batch).last_hidden_state  # (b, t, D)
-        vectors.append(pooling.pool(hidden, batch["attention_mask"], encoder.pooling))
+    learnt = [p for p in encoder.model.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
+    threads = threads_for(encoder)
+    parts = chunks([len(x) for x in ids], _share(ids, token_budget, threads))
+    seed = int(torch.empty((), dtype=torch.int64).random_()) if learnt else 0
+    device = encoder.device.type
+    low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+    def run(part: int) -> Tensor:
+        mixed = torch.autocast(device, low) if low else nullcontext()  # it is a thread's own, as the grad mode is
+        with fused.draws(seed, part), mixed, _generator(seed + part if cached else None, encoder.device):
+            return _vectors(encoder, [ids[r] for r in parts[part]])
+
     back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(encoder.device)
-    return torch.cat(vectors)[back]
+    return _Chunked.apply(run, len(parts), threads, cached, *learnt)[back]
+
+
+class _Chunked(torch.autograd.Function):
+    """What ``run`` gives for each chunk, one below the other; gradients are added in the chunks' order, whoever is done first."""
+
+    @staticmethod
+    def forward(ctx, run: Callable[[int], Tensor], n: int, threads: int, cached: bool, *learnt: Tensor) -> Tensor:
+        keep = bool(learnt) and not cached
+
+        def one(part: int) -> Tensor:
+            with torch.set_grad_enabled(keep):
+                return run(part)
+
+        found = list(side_by_side(one, range(n), threads))
+        ctx.given = run, threads, learnt, found if keep else [None] * n, [len(x) for x in found]
+        return torch.cat([x.detach() for x in found])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple:
+        run, threads, learnt, found, sizes = ctx.given
+        del ctx.given
+        parts = list(zip(range(len(sizes)), gradient.split(sizes), strict=True))
+
+        def one(task: tuple[int, Tensor]) -> tuple[Tensor | None, ...]:
+            part, above = task
+            with torch.enable_grad():
+                vectors, found[part] = run(part) if found[part] is None else found[part], None
+            return torch.autograd.grad(vectors, learnt, above, allow_unused=True)
+
+        total: list[Tensor | None] = [None] * len(learnt)
+        for gradients in side_by_side(one, parts, threads):
+            total = [t if g is None else g if t is None else t.add_(g) for t, g in zip(total, gradients, strict=True)]
+        return None, None, None, None, *total
+
+
+def _vectors(encoder: Encoder, ids: Sequence[Sequence[int]]) -> Tensor:
+    """Return the pooled vectors of one chunk, without padding where the model allows it."""
+    if packing.allowed(encoder.model):
+        return packing.vectors(encoder.model, ids, encoder.pooling, encoder.device)
+    batch = pad(encoder, ids)
+    return pooling.pool(encoder.model(**batch).last_hidden_state, batch["attention_mask"], encoder.pooling)
+
+
+def threads_for(encoder: Encoder) -> int:
+    """Return how many chunks run side by side: on a CPU one a thread, unless a dropout draws from the one shared generator."""
+    return torch.get_num_threads() if encoder.device.type == "cpu" and fused.drawn_here(encoder.model) else 1
+
+
+def _share(ids: Sequence[Sequence[int]], token_budget: int, threads: int) -> int:
+    """Return the tokens of a chunk, such that every thread has one and all are about as large."""
+    tokens = sum(len(text) for text in ids)
+    rounds = max(1, math.ceil(tokens / token_budget / threads))
+    return min(token_budget, max(LEAST, math.ceil(tokens / rounds / threads)))
+
+
+def side_by_side(task: Callable, parts: Iterable, threads: int) -> Iterator:
+    """Yield what a task gives for each part, in order; parts run in threads of their own, each with one processor.
+
+    Products of a few hundred tokens are too small to be shared out: two threads that each compute one chunk take two thirds of
+    the time that two take together over every product (benchmarks/train.py).
+    """
+    parts = list(parts)
+    if threads == 1 or len(parts) == 1:
+        yield from map(task, parts)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        yield from pool.map(task, parts)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _generator(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Draw from torch's generators as from a seed, and leave them as they were; nothing for ``None``."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def encode(
@@ -124,18 +224,25 @@ def encode(
         ValueError: naming the first empty text, or if a vector is not finite.
     """
     refuse_empty(texts)
-    ids = tokenise(encoder, texts, prompt)
-    parts = chunks([len(x) for x in ids], token_budget)
-    out = np.empty((len(ids), width or encoder.model.config.hidden_size), dtype=np.float32)
-    bar = tqdm(total=len(ids), unit="text", desc=f"encode {encoder.name}", disable=not progress, mininterval=2)
-    with torch.inference_mode(), bar:
-        for rows in parts:
-            vectors = forward(encoder, [ids[r] for r in rows], token_budget)
-            out[rows] = pooling.normalise(vectors, width).cpu().numpy()
-            bar.update(len(rows))
+    out = np.empty((len(texts), width or encoder.model.config.hidden_size), dtype=np.float32)
+    bar = tqdm(total=len(texts), unit="text", desc=f"encode {encoder.name}", disable=not progress, mininterval=2)
+    with bar:
+        for start in range(0, len(texts), WINDOW):
+            ids = tokenise(encoder, texts[start : start + WINDOW], prompt)
+            threads = threads_for(encoder)
+            parts = chunks([len(x) for x in ids], _share(ids, token_budget, threads))
+            read = partial(_read, encoder, [[ids[r] for r in rows] for rows in parts], width)
+            for rows, vectors in zip(parts, side_by_side(read, range(len(parts)), threads), strict=True):
+                out[start + rows] = vectors
+                bar.update(len(rows))
     if not np.isfinite(out).all():
         raise ValueError(f"{encoder.name} gave vectors that are not finite; load it in float32")
     return out
+
+
+def _read(encoder: Encoder, parts: Sequence[Sequence[Sequence[int]]], width: int | None, part: int) -> np.ndarray:
+    with torch.inference_mode():  # a thread's own
+        return pooling.normalise(_vectors(encoder, parts[part]), width).cpu().numpy()
 
 
 def refuse_empty(texts: Sequence[str]) -> None:

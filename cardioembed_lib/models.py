@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
-from cardioembed_lib import files, lora
+from cardioembed_lib import files, fused, lora, packing
 from cardioembed_lib.encoder import Encoder
 
 ADAPTER, WHOLE = "adapter_model.safetensors", "model.safetensors"  # what training leaves: an adapter, or all weights
@@ -111,8 +111,6 @@ def load(
             revision=revision,
             dtype=getattr(torch, dtype),
             quantization_config=lora.quantisation(bits),
-            # The fused kernel wins on a GPU; on a CPU the plain products are faster for sentences (benchmarks/train.py).
-            attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
         )
     except OSError as error:
         raise OSError(
@@ -126,7 +124,7 @@ def load(
     elif adapter is not None:
         model = lora.merge(PeftModel.from_pretrained(model, adapter), weight)
     model.config.use_cache = False  # a decoder's keys and values are of no use once the text has been read
-    lora.keep_differentiable(model).eval().requires_grad_(False)
+    packing.allow(fused.quicken(lora.keep_differentiable(model))).eval().requires_grad_(False)
     if bits is None:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Encoder(

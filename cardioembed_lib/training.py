@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
-from cardioembed_lib import checkpoint, files, hierarchical, losses
+from cardioembed_lib import checkpoint, files, fused, hierarchical, losses
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib.encoder import Encoder
 
@@ -76,6 +76,7 @@ class Kept:
     vectors: np.ndarray
 
 
+KEPT_CHUNKS = 32  # activations of a larger batch are not kept but computed again: memory, never the result
 NO_TEXTS = Kept([], np.zeros((0, 0), dtype=np.float32))
 
 
@@ -240,7 +241,8 @@ def batch_loss(
     texts += [negative for r in rows for negative in pairs.negatives[r]]
     device = encoder.device.type
     with torch.autocast(device, torch.bfloat16) if plan.precision == "bfloat16" else nullcontext():
-        vectors = encoders.forward(encoder, texts, plan.token_budget)  # (M + (2 + K) B, D)
+        large = sum(map(len, texts)) > KEPT_CHUNKS * plan.token_budget
+        vectors = encoders.forward(encoder, texts, plan.token_budget, cached=large)  # (M + (2 + K) B, D)
     still, vectors = vectors[:m], vectors[m:]
     loss = _pair_loss(vectors[:b], vectors[b : 2 * b], vectors[2 * b :], pairs, rows, plan, gather)
     if m:
@@ -343,7 +345,7 @@ def train(
     if evaluate and not state.history:
         _judge(encoder, evaluate, plan, state)
     bar = tqdm(total=len(schedule), initial=state.step, unit="step", desc="train", disable=not progress or rank > 0)
-    with bar:
+    with fused.fused(encoder.model), bar:
         while state.step < len(schedule) and not state.stopped:
             started = time.perf_counter()
             loss = _step(encoder, pairs, kept, plan, state, schedule)

@@ -58,7 +58,6 @@ class Model:
         """
         texts = [text for batch in inputs for text in batch["text"]]
         prompt = self.encoder.prompts.get(prompt_type.value if prompt_type else "symmetric", "")
-        self.encoder.model.set_attn_implementation("sdpa")  # fused: faster than eager for documents, not for sentences
         rows = {text: row for row, text in enumerate(dict.fromkeys(text for text in texts if text.strip()))}
         known = embeddings.cached(self.cache, self.encoder, list(rows), prompt=prompt, progress=True)
         vectors = np.zeros((len(texts), known.shape[1]), dtype=np.float32)

@@ -108,8 +108,6 @@ def vectors(asked: Asked, encoder: Encoder, cache: Path) -> tuple[NDArray[np.flo
         encoder: the model, under a name of its own (``embeddings.cached``).
         cache: folder of embeddings.
     """
-    # The fused kernel is faster for documents, the plain products for sentences (benchmarks/train.py).
-    encoder.model.set_attn_implementation("sdpa" if asked.measure == NDCG else "eager")
     sides = ("query", asked.queries), ("document", asked.passages)
     return tuple(
         embeddings.cached(cache, encoder, texts, prompt=encoder.prompts.get(side, ""), progress=True)
