@@ -2,6 +2,7 @@
 
     python benchmarks/train.py [--repeats 3] [--steps 2] [--out benchmarks/results]
     python benchmarks/train.py --explore          # ours alone: what each part of it is worth
+    python benchmarks/train.py --read             # the same of reading: texts a second, and the vectors compared
 
 The same model (all-MiniLM-L6-v2), adapter (rank 16, all linear layers, dropout 0.05), loss (in-batch InfoNCE, temperature
 0.05), optimiser (AdamW) and pairs: neighbouring sentences of Anatomy and Physiology where CARDIOEMBED_MIRROR has it, else of
@@ -26,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as cardioem
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="batches of 128 pairs in each repeat")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--explore", action="store_true")
+    parser.add_argument("--read", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     given = parser.parse_args()
     source, texts = sentences(given.steps * PLAN.batch_size)
@@ -78,13 +81,18 @@ def main() -> None:
         arms |= {(d, "peer, base dropout 0"): lambda d=d: peer(texts, d, base_dropout=False) for d in plans}
     needed = operations(texts)
     arms |= {(d, "limit"): lambda d=d: needed / matrix_rate(getattr(torch, d)) for d in plans}
+    apart: dict[str, float] = {}
+    if given.read:
+        texts, needed = [a for a, _ in texts], operations(texts, forward_only=True)
+        arms, apart = reading(texts, needed)
+    unit = "texts" if given.read else "pairs"
     started = time.perf_counter()
     speeds: dict[tuple, list[float]] = {arm: [] for arm in arms}
     for _ in range(given.repeats):
         for arm, measure in arms.items():
             speeds[arm].append(len(texts) / measure())
             print(
-                f"{time.perf_counter() - started:6.0f} s  {', '.join(arm)}: {speeds[arm][-1]:.1f} pairs/s", flush=True
+                f"{time.perf_counter() - started:6.0f} s  {', '.join(arm)}: {speeds[arm][-1]:.1f} {unit}/s", flush=True
             )
     spread: dict[tuple, list[float]] = {}
     medians = {arm: statistics.median(values) for arm, values in speeds.items()}
@@ -92,8 +100,8 @@ def main() -> None:
         ratio = "" if given.explore else f"{medians[dtype, 'ours'] / medians[dtype, name]:6.2f}"
         spread[dtype, name] = [] if given.explore else ratios(speeds[dtype, "ours"], values)
         shown = ", ".join(f"{v:.1f}" for v in values)
-        print(f"{dtype:9} {name:28} {medians[dtype, name]:8.1f} pairs/s  ours is x {ratio}  ({shown})")
-    path = given.out / f"train{'-explore' if given.explore else ''}.{device}.json"
+        print(f"{dtype:9} {name:28} {medians[dtype, name]:8.1f} {unit}/s  ours is x {ratio}  ({shown})")
+    path = given.out / f"{'read' if given.read else 'train-explore' if given.explore else 'train'}.{device}.json"
     records.write(
         path,
         metrics={
@@ -101,14 +109,15 @@ def main() -> None:
             for (dtype, name), v in speeds.items()
         },
         counts={
-            "pairs": len(texts),
-            "gflop_a_pair": needed / len(texts) / 1e9,
+            unit: len(texts),
+            f"gflop_a_{unit[:-1]}": needed / len(texts) / 1e9,
             "repeats": given.repeats,
             "threads": torch.get_num_threads(),
             **lengths(texts),
         },
         inputs=[],
         params={
+            **apart,
             "source": source,
             "model": MODEL,
             "batch_size": PLAN.batch_size,
@@ -117,7 +126,7 @@ def main() -> None:
         },
         seconds=time.perf_counter() - started,
     )
-    print(f"{len(texts)} pairs of {source}, tokens {lengths(texts)}; {path}")
+    print(f"{len(texts)} {unit} of {source}, tokens {lengths(texts)}; {path}")
 
 
 def sentences(n: int) -> tuple[str, list[tuple[str, str]]]:
@@ -130,9 +139,14 @@ def sentences(n: int) -> tuple[str, list[tuple[str, str]]]:
     return name, found[np.resize(order, n)].rows()
 
 
-def lengths(texts: list[tuple[str, str]]) -> dict[str, float]:
+def flat(texts: Sequence) -> list[str]:
+    """Return pairs of texts, or texts, as texts."""
+    return [text for pair in texts for text in ([pair] if isinstance(pair, str) else pair)]
+
+
+def lengths(texts: Sequence) -> dict[str, float]:
     """Return the mean and the longest number of tokens of a sentence."""
-    found = [len(ids) for ids in encoder.tokenise(base(), [text for pair in texts for text in pair])]
+    found = [len(ids) for ids in encoder.tokenise(base(), flat(texts))]
     return {"tokens_mean": float(np.mean(found)), "tokens_longest": max(found)}
 
 
@@ -141,7 +155,7 @@ def base() -> encoder.Encoder:
     return models.load(models.spec(MODEL, paths.MODELS), max_length=128)
 
 
-def operations(texts: list[tuple[str, str]]) -> float:
+def operations(texts: Sequence, forward_only: bool = False) -> float:
     """Return the floating-point operations of one epoch: 2 a weight and token, of every product that training cannot do without.
 
     Forward, and backward to the inputs, through the blocks' linear layers; nothing backward to the tokens' own vectors, which
@@ -154,11 +168,48 @@ def operations(texts: list[tuple[str, str]]) -> float:
     }
     first = sum(size for name, size in layers.items() if re.search(r"layer\.0\.attention\.self", name))
     adapter = lora.count(found.model, ADAPTER["rank"], ADAPTER["targets"])
-    counts = [len(ids) for side in zip(*texts, strict=True) for ids in encoder.tokenise(found, side)]
+    counts = [len(ids) for ids in encoder.tokenise(found, flat(texts))]
     config = found.model.config
-    a_token = 2 * (2 * sum(layers.values()) - first + 3 * adapter)
-    attention = 3 * 4 * config.hidden_size * config.num_hidden_layers  # times the square of a text's length
+    a_token = 2 * (sum(layers.values()) if forward_only else 2 * sum(layers.values()) - first + 3 * adapter)
+    passes = 1 if forward_only else 3
+    attention = passes * 4 * config.hidden_size * config.num_hidden_layers  # times the square of a text's length
     return float(sum(n * a_token + n * n * attention for n in counts))
+
+
+def reading(texts: list[str], needed: float) -> tuple[dict, dict[str, float]]:
+    """Return what reads texts, in seconds: ours and sentence-transformers in each dtype; and how far ours are from its vectors.
+
+    The peer reads in batches of 32, as it does unless told otherwise. Ours in bfloat16 is compared with the peer in float32.
+    """
+    theirs, ours_ = {d: sentence_transformer(getattr(torch, d)) for d in DTYPES}, {}
+    for d in DTYPES:
+        ours_[d] = models.load(models.spec(MODEL, paths.MODELS), max_length=128, dtype=d)
+    exact = theirs["float32"].encode(texts, normalize_embeddings=True)
+    apart = {f"{d}_largest_difference": float(abs(encoder.encode(ours_[d], texts) - exact).max()) for d in DTYPES}
+    apart["bfloat16_least_cosine"] = float((encoder.encode(ours_["bfloat16"], texts) * exact).sum(axis=1).min())
+    arms = {}
+    for d in DTYPES:
+        arms[d, "ours"] = lambda d=d: seconds(lambda: encoder.encode(ours_[d], texts))
+        arms[d, "peer"] = lambda d=d: seconds(lambda: theirs[d].encode(texts, normalize_embeddings=True))
+        arms[d, "limit"] = lambda d=d: needed / matrix_rate(getattr(torch, d))
+    arms["bfloat16", "peer in float32"] = arms["float32", "peer"]
+    return arms, apart
+
+
+def seconds(task: Callable) -> float:
+    """Return how long a task takes."""
+    started = time.perf_counter()
+    task()
+    return time.perf_counter() - started
+
+
+def sentence_transformer(dtype: torch.dtype = torch.float32) -> SentenceTransformer:
+    """Return the peer's model, cut at 128 tokens as ours."""
+    module, _, inside = models.spec(MODEL, paths.MODELS).package.path.partition("/")
+    folder = Path(importlib.util.find_spec(module).submodule_search_locations[0]) / inside
+    model = SentenceTransformer(str(folder), model_kwargs={"dtype": dtype})
+    model.max_seq_length = 128
+    return model
 
 
 def matrix_rate(dtype: torch.dtype) -> float:
@@ -218,9 +269,7 @@ def _ours(texts: list[tuple[str, str]], plan: training.Plan, packed: bool) -> fl
 
 def peer(texts: list[tuple[str, str]], dtype: str, base_dropout: bool) -> float:
     """Return the seconds of one epoch of sentence-transformers' trainer: every batch padded to its longest text."""
-    module, _, inside = models.spec(MODEL, paths.MODELS).package.path.partition("/")
-    model = SentenceTransformer(str(Path(importlib.util.find_spec(module).submodule_search_locations[0]) / inside))
-    model.max_seq_length = 128
+    model = sentence_transformer()
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout) and not base_dropout:
             part.p = 0.0

@@ -1,7 +1,8 @@
 """The method: pooling, losses, adapters, training, metrics. One question a module; nothing here knows this repository.
 
-To read it: ``models`` (which model is loaded), ``encoder`` with ``pooling`` (texts to vectors), ``lora``, ``losses`` with
-``hierarchical``, ``training`` (begin at ``train``) with ``checkpoint``, ``export``, ``metrics`` with ``statistics``; ``files``.
+To read it: ``models`` (which model is loaded), ``encoder`` with ``pooling`` and ``packing`` (texts to vectors), ``lora`` with
+``fused``, ``losses`` with ``hierarchical``, ``training`` (begin at ``train``) with ``checkpoint``, ``export``, ``metrics`` with
+``statistics``; ``files``.
 
 Compute threads wait without spinning unless the user chose otherwise (``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``): where anything
 else runs, spinning threads wait for each other. Training took 3.2 times its quiet time beside one busy process, 1.3 times

@@ -21,7 +21,8 @@ from transformers import PreTrainedTokenizerBase
 
 from cardioembed_lib import fused, packing, pooling
 
-TOKEN_BUDGET = 1024  # padded tokens in one forward pass; on a CPU more no longer fits its caches (benchmarks/train.py)
+TOKEN_BUDGET = 1024  # tokens in one forward pass; on a CPU more no longer fits its caches (benchmarks/train.py)
+MOST = 8  # chunks side by side: Python calls the layers of one after another's
 WINDOW = 8192  # texts whose tokens are held at once
 LEAST = 256  # tokens of a chunk below which calling the layers costs more than computing them
 
@@ -111,14 +112,14 @@ def forward(
             return _vectors(encoder, [ids[r] for r in parts[part]])
 
     back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(encoder.device)
-    return _Chunked.apply(run, len(parts), threads, cached, *learnt)[back]
+    return _Chunked.apply(run, seed, len(parts), threads, cached, *learnt)[back]
 
 
 class _Chunked(torch.autograd.Function):
     """What ``run`` gives for each chunk, one below the other; gradients are added in the chunks' order, whoever is done first."""
 
     @staticmethod
-    def forward(ctx, run: Callable[[int], Tensor], n: int, threads: int, cached: bool, *learnt: Tensor) -> Tensor:
+    def forward(ctx, run: Callable, seed: int, n: int, threads: int, cached: bool, *learnt: Tensor) -> Tensor:
         keep = bool(learnt) and not cached
 
         def one(part: int) -> Tensor:
@@ -126,12 +127,12 @@ class _Chunked(torch.autograd.Function):
                 return run(part)
 
         found = list(side_by_side(one, range(n), threads))
-        ctx.given = run, threads, learnt, found if keep else [None] * n, [len(x) for x in found]
+        ctx.given = run, seed, threads, learnt, found if keep else [None] * n, [len(x) for x in found]
         return torch.cat([x.detach() for x in found])
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple:
-        run, threads, learnt, found, sizes = ctx.given
+        run, seed, threads, learnt, found, sizes = ctx.given
         del ctx.given
         parts = list(zip(range(len(sizes)), gradient.split(sizes), strict=True))
 
@@ -139,12 +140,13 @@ class _Chunked(torch.autograd.Function):
             part, above = task
             with torch.enable_grad():
                 vectors, found[part] = run(part) if found[part] is None else found[part], None
-            return torch.autograd.grad(vectors, learnt, above, allow_unused=True)
+            with fused.draws(seed, part):  # blocks with gradient checkpointing are computed again here
+                return torch.autograd.grad(vectors, learnt, above, allow_unused=True)
 
         total: list[Tensor | None] = [None] * len(learnt)
         for gradients in side_by_side(one, parts, threads):
             total = [t if g is None else g if t is None else t.add_(g) for t, g in zip(total, gradients, strict=True)]
-        return None, None, None, None, *total
+        return *[None] * 5, *total
 
 
 def _vectors(encoder: Encoder, ids: Sequence[Sequence[int]]) -> Tensor:
@@ -157,7 +159,7 @@ def _vectors(encoder: Encoder, ids: Sequence[Sequence[int]]) -> Tensor:
 
 def threads_for(encoder: Encoder) -> int:
     """Return how many chunks run side by side: on a CPU one a thread, unless a dropout draws from the one shared generator."""
-    return torch.get_num_threads() if encoder.device.type == "cpu" and fused.drawn_here(encoder.model) else 1
+    return min(MOST, torch.get_num_threads()) if encoder.device.type == "cpu" and fused.drawn_here(encoder.model) else 1
 
 
 def _share(ids: Sequence[Sequence[int]], token_budget: int, threads: int) -> int:
@@ -168,7 +170,7 @@ def _share(ids: Sequence[Sequence[int]], token_budget: int, threads: int) -> int
 
 
 def side_by_side(task: Callable, parts: Iterable, threads: int) -> Iterator:
-    """Yield what a task gives for each part, in order; parts run in threads of their own, each with one processor.
+    """Yield what a task gives for each part, in order; parts run in threads of their own, which share torch's processors.
 
     Products of a few hundred tokens are too small to be shared out: two threads that each compute one chunk take two thirds of
     the time that two take together over every product (benchmarks/train.py).
@@ -178,9 +180,10 @@ def side_by_side(task: Callable, parts: Iterable, threads: int) -> Iterator:
         yield from map(task, parts)
         return
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    each = max(1, before // threads)
+    torch.set_num_threads(each)
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(each,))
     try:
-        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         yield from pool.map(task, parts)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -28,7 +28,7 @@ _local = threading.local()  # key: what this thread's dropout is drawn from
 
 @contextmanager
 def draws(*key: int) -> Iterator[None]:
-    """Draw this thread's dropout from these numbers and each layer's own: the same whenever and in whatever thread it is asked."""
+    """Draw this thread's dropout from these numbers and each layer's own: the same whenever, and in whatever thread, asked."""
     before, _local.key = getattr(_local, "key", None), key
     try:
         yield

@@ -277,8 +277,8 @@ def train_mode(model: nn.Module) -> None:
     """Turn on the dropout of the adapter, and no other: the frozen base computes as it will when it encodes.
 
     The only dropout the paper names is LoRA's (0.05); Qwen3 has none of its own, BERT-like bases would add 0.1 at every
-    layer. It also keeps attention fused, which is faster (benchmarks/train.py). Blocks with gradient checkpointing get their
-    own flag back, since transformers recomputes only where it is set; their parts stay in eval mode.
+    layer. Blocks with gradient checkpointing get their own flag back, since transformers recomputes only where it is set; their
+    parts stay in eval mode.
     """
     model.eval()
     for name, module in model.named_modules():

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,7 @@ def cached(
         encoder: the model.
         texts: B texts.
         prompt: as for ``encode``.
-        progress: show a bar over all texts, unless all are known.
+        progress: show a bar over all texts, from the first that is not known.
 
     Returns:
         (B, D) float32, read only.
@@ -45,21 +47,46 @@ def cached(
         ValueError: as for ``encode``, before anything is embedded; and if the encoder's weights have no name, because an
             adapter is still being trained on them.
     """
+    encoders.refuse_empty(texts)
+    shards = list(stream(folder, encoder, texts, prompt=prompt, progress=progress))
+    return joined(shards or [encoders.encode(encoder, [])])
+
+
+def stream(
+    folder: Path, encoder: encoders.Encoder, texts: Iterable[str], *, prompt: str = "", progress: bool = False
+) -> Iterator[np.ndarray]:
+    """Yield the vectors of any number of texts, shard by shard: no more than one shard is held.
+
+    Args:
+        folder: see ``cached``; what lies there is not embedded again, so a stream that was killed goes on.
+        encoder: the model.
+        texts: read as they are needed; a list's length is the bar's.
+        prompt: as for ``encode``.
+        progress: show a bar over all texts, from the first that is not known.
+
+    Yields:
+        (up to ``SHARD``, D) float32, in the texts' order.
+
+    Raises:
+        ValueError: as for ``cached``, but an empty text is found when its shard is reached.
+    """
     if not encoder.revision:
         raise ValueError(f"{encoder.name} has weights that may change; use encode, or save its adapter and load that")
-    encoders.refuse_empty(texts)
-    shards = [list(texts[start : start + SHARD]) for start in range(0, max(len(texts), 1), SHARD)]
-    places = [folder / f"{_key(encoder, shard, prompt)}.safetensors" for shard in shards]
-    known = {file: kept(file, len(shard)) for file, shard in zip(places, shards, strict=True)}
-    missing = {file: shard for file, shard in zip(places, shards, strict=True) if known[file] is None}
-    done = len(texts) - sum(map(len, missing.values()))
-    hidden = not (progress and missing)
-    with tqdm(total=len(texts), initial=done, unit="text", desc=f"embed {encoder.name}", disable=hidden) as bar:
-        for file, shard in missing.items():
-            known[file] = encoders.encode(encoder, shard, prompt=prompt)
-            keep(file, known[file])
-            bar.update(len(shard))
-    return joined([known[file] for file in places])
+    total, rest = (len(texts) if isinstance(texts, Sequence) else None), iter(texts)
+    shards = iter(lambda: list(islice(rest, SHARD)), [])
+    done, bar = 0, None
+    with ExitStack() as stack:
+        for shard in shards:
+            file = folder / f"{_key(encoder, shard, prompt)}.safetensors"
+            if (vectors := kept(file, len(shard))) is None:
+                options = {"total": total, "initial": done, "unit": "text", "desc": f"embed {encoder.name}"}
+                bar = stack.enter_context(tqdm(**options, disable=not progress)) if bar is None else bar
+                vectors = encoders.encode(encoder, shard, prompt=prompt)
+                keep(file, vectors)
+            done += len(shard)
+            if bar is not None:
+                bar.update(len(shard))
+            yield vectors
 
 
 def keep(file: Path, vectors: np.ndarray, **beside: np.ndarray) -> None:

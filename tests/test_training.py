@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from cardioembed_lib import checkpoint, encoder, hierarchical, lora, training
+from cardioembed_lib import checkpoint, encoder, fused, hierarchical, lora, training
 from cardioembed_lib import losses as lib_losses
 from cardioembed_study.notes import icd9
 
@@ -207,7 +208,8 @@ def test_only_the_adapter_drops_out():
     assert loss(found) == loss(found)
 
 
-def test_gradient_checkpointing_recomputes_and_changes_nothing():
+@pytest.mark.parametrize("context", [fused.fused, nullcontext])
+def test_gradient_checkpointing_recomputes_and_changes_nothing(context):
     found = stir(tiny.encoder(dropout=0.3))
     passes = []
     block = found.model.base_model.model.encoder.layer[1].intermediate.dense
@@ -218,7 +220,8 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing():
             found.model.gradient_checkpointing_enable()
         training.train_mode(found.model)
         torch.manual_seed(9)
-        results.append(gradients(found, tiny.pairs(), range(8), replace(tiny.PLAN, token_budget=10**6)))
+        with context(found.model):
+            results.append(gradients(found, tiny.pairs(), range(8), replace(tiny.PLAN, token_budget=10**6)))
     assert len(passes) == 1 + 2
     assert results[0][0] == results[1][0]
     assert same(results[0][1], results[1][1])

@@ -91,6 +91,65 @@ def speed_points(
     return pl.concat([theirs, ours.with_columns(machine=machine, published=pl.lit(False))])
 
 
+PEERS = {"training": "train", "reading": "read"}  # what is done, and the record that says how fast
+ARMS = {"ours": 0, "peer": 1, "peer, base dropout 0": 2, "peer in float32": 2, "limit": 7}  # and its colour
+
+
+def peer_rows(records: Mapping[str, Mapping]) -> list[dict[str, Any]]:
+    """Return what ``benchmarks/train.py`` measured, a row an arm: the middle of the rounds, and ours over it, round by round.
+
+    Args:
+        records: what is done (training, reading) to the record.
+    """
+    return [
+        {
+            "": what,
+            "precision": precision,
+            "who": name,
+            f"{unit}/s": f"{m['median']:.0f}",
+            "ours is so many times as fast": ""
+            if name == "ours"
+            else "{:.2f} ({:.2f} to {:.2f})".format(*m["ours_over_it"]),
+        }
+        for what, unit, precision, name, m in _peers(records)
+    ]
+
+
+def against_peers(records: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]:
+    """Return ours beside sentence-transformers and the processor's limit: a panel an act, a dot an arm, a line over its rounds.
+
+    Args:
+        records: what is done to the record of ``benchmarks/train.py``.
+    """
+    rows = [(w, u, f"{p}: {n}", n, m["median"], min(m["all"]), max(m["all"])) for w, u, p, n, m in _peers(records)]
+    drawn = pl.DataFrame(rows, schema=["what", "unit", "arm", "who", "median", "lowest", "highest"], orient="row")
+    with show.canvas(1, len(records), figsize=(4.6 * len(records), 3.4)) as (fig, axes):
+        for ax, (what, record) in zip(np.atleast_1d(axes), records.items(), strict=True):
+            part = drawn.filter(what=what)
+            for y, row in enumerate(part.iter_rows(named=True)):
+                colour = show.COLOURS[ARMS[row["who"]]]
+                ax.plot([row["lowest"], row["highest"]], [y, y], color=colour, lw=2)
+                ax.plot(row["median"], y, "|" if row["who"] == "limit" else "o", color=colour, ms=9, mew=2)
+                end = (row["highest"], y)
+                ax.annotate(f"{row['median']:.0f}", end, (8, 0), textcoords="offset points", va="center", fontsize=9)
+            ax.set_yticks(range(len(part)), part["arm"])
+            machine = f"{record['device']}, {record['counts']['threads']} threads"
+            ax.set(ylim=(len(part) - 0.5, -0.5), xlim=(0, 1.15 * part["highest"].max()))
+            ax.set(title=what, xlabel=f"{part['unit'][0]}/s\n{machine}")
+    return fig, drawn
+
+
+def _peers(records: Mapping[str, Mapping]) -> list[tuple[str, str, str, str, Mapping]]:
+    """Return what is done, its unit, precision, arm and numbers, in the order of ``ARMS`` within each precision."""
+    found = []
+    for what, record in records.items():
+        unit = next(u for u in ("pairs", "texts") if u in record["counts"])
+        for precision in ("float32", "bfloat16"):
+            arms = {name: record["metrics"].get(f"{precision}, {name}") for name in ARMS}
+            found += [(what, unit, precision, name, m) for name, m in arms.items() if m]
+    return found
+
+
 def latency(record: Mapping) -> tuple[Figure, pl.DataFrame]:
     """Return milliseconds a text, an arm of ``benchmarks/encode.py`` a line: the mean and, at the line's end, P95."""
     return _speed(record, "latency_ms", "latency_p95_ms", "ms a text, one text at a time: mean, and 95th percentile")
