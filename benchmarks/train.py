@@ -83,7 +83,8 @@ def main() -> None:
     arms |= {(d, "limit"): lambda d=d: needed / matrix_rate(getattr(torch, d)) for d in plans}
     apart: dict[str, float] = {}
     if given.read:
-        texts, needed = [a for a, _ in texts], operations(texts, forward_only=True)
+        texts = [anchor for anchor, _ in texts]
+        needed = operations(texts, forward_only=True)
         arms, apart = reading(texts, needed)
     unit = "texts" if given.read else "pairs"
     started = time.perf_counter()
