@@ -49,6 +49,22 @@ ENCODE = {
         "base + seed17, float32": arm(16.0, 79.0, adapter="seed17"),
     },
 }
+PEERS = {
+    "device": "a processor",
+    "counts": {"threads": 2, "pairs": 256},
+    "metrics": {
+        "float32, ours": {"median": 40.0, "all": [39.0, 40.0, 42.0], "ours_over_it": [1.0, 1.0, 1.0]},
+        "float32, limit": {"median": 64.0, "all": [60.0, 64.0, 66.0], "ours_over_it": [0.625, 0.6, 0.65]},
+        "float32, peer": {"median": 10.0, "all": [9.0, 10.0, 11.0], "ours_over_it": [4.0, 3.9, 4.2]},
+        "bfloat16, ours": {"median": 60.0, "all": [60.0], "ours_over_it": [1.0, 1.0, 1.0]},
+    },
+}
+GROWTH = {
+    "metrics": {
+        name: {"unit": "texts", "slope": 1.5, "points": [{"n": 10**k, "seconds": 2.0**k, "gb": 0.1} for k in range(3)]}
+        for name in ("reading", "mining")
+    }
+}
 PUBLISHED = pl.DataFrame({"model": ["bge", "gemma"], "parameters": [335.0, 2600.0], "memory_gb": [1.55, 12.02]})
 STUDY = [  # the published tables: name, ms on the study's GPU, separation
     *(("mpnet", 15.64, 0.386), ("jina", 15.96, -0.175), ("bge_small", 17.88, 0.250), ("e5", 28.31, 0.284)),
@@ -124,6 +140,8 @@ ALL = {
     "throughput": lambda: report_speed.throughput(ENCODE),
     "memory": lambda: report_speed.memory_against_parameters(ENCODE, PUBLISHED),
     "latency-separation": lambda: report_speed.latency_against_separation(POINTS),
+    "peers": lambda: report_speed.against_peers({"training": PEERS}),
+    "growth": lambda: report_speed.growth(GROWTH),
     "heat-map": lambda: forgetting_figures.heat_map(MTEB),
     "radar": lambda: forgetting_figures.radar({"retrieval": RETRIEVAL, "mteb": MTEB}, [BASE, "seed17"]),
     "frontier": lambda: forgetting_figures.frontier(RUNS),
@@ -205,6 +223,27 @@ def test_the_probe_ends_with_all_and_draws_no_coin():
     assert labels == ["negation, n = 1,200", "laterality", "all"]
     assert [0.5, 0.5] not in [list(line.get_xdata()) for line in fig.axes[0].lines]
     assert drawn.select("accuracy", "low", "high").unique().row(0) == (0.6, 0.4, 0.75)
+
+
+def test_ours_stands_beside_the_peer_and_the_limit_with_its_spread():
+    fig, drawn = report_speed.against_peers({"training": PEERS})
+    assert drawn["arm"].to_list() == ["float32: ours", "float32: peer", "float32: limit", "bfloat16: ours"]
+    assert drawn.filter(arm="float32: peer").row(0)[-3:] == (10.0, 9.0, 11.0)
+    assert fig.axes[0].get_xlim()[0] == 0, "a bar's length must mean its speed"
+    rows = report_speed.peer_rows({"training": PEERS})
+    assert [row["pairs/s"] for row in rows] == ["40", "10", "64", "60"]
+    assert [row["ours is so many times as fast"] for row in rows] == [
+        "",
+        "4.00 (3.90 to 4.20)",
+        "0.62 (0.60 to 0.65)",
+        "",
+    ]
+
+
+def test_growth_names_each_steps_slope():
+    fig, drawn = report_speed.growth(GROWTH)
+    assert len(drawn) == 6 and drawn["step"][0] == "reading (texts), slope 1.50"
+    assert all(ax.get_xscale() == ax.get_yscale() == "log" for ax in fig.axes)
 
 
 def test_speed_is_drawn_best_first_with_random_weights_hollow_and_a_busy_machine_named():

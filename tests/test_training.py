@@ -563,21 +563,22 @@ def test_a_run_killed_anywhere_ends_with_the_very_same_bytes(processes):
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_each_batch_train_the_adapter_of_one(processes):
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_that_share_each_batch_train_the_adapter_of_one(processes, world):
     folder, _ = processes
     one = read(folder / "one" / "adapter.safetensors")
-    first, second = (read(folder / f"rank{rank}.safetensors") for rank in (0, 1))
-    assert same(first, second)
+    first, *others = (read(folder / f"{world}" / f"rank{rank}.safetensors") for rank in range(world))
+    assert all(same(first, other) for other in others)
     for name, tensor in one.items():
         torch.testing.assert_close(first[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
     alone, shared = (
-        [json.loads(line) for line in (folder / name / "history.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
+        [json.loads(line) for line in (place / "history.jsonl").read_text().splitlines()]
+        for place in (folder / "one", folder / f"{world}" / "run")
     )
     assert len(alone) == len(shared)
     for ours, theirs in zip(alone, shared, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
-    assert all("another plan" in (folder / f"refused{rank}").read_text() for rank in (0, 1))
+    assert all("another plan" in (folder / f"{world}" / f"refused{rank}").read_text() for rank in range(world))
 
 
 def test_processes_that_do_not_divide_a_batch_are_refused(tmp_path, monkeypatch):

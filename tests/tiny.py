@@ -320,21 +320,23 @@ def unbroken_and_killed(folder: Path) -> list[tuple[str, int]]:
 # ---- shared
 
 
-def two_ranks(folder: Path) -> None:
-    """Train with one process, then with two that share each batch, without dropout."""
+def ranks(folder: Path) -> None:
+    """Train with one process, then with two and with four that share each batch, without dropout."""
     plan = replace(PLAN, epochs=1, token_budget=64, symmetric=True)
     assert _end(_fork(run, folder / "one", plan, 0.0)) == 0
-    children = [_fork(_rank, folder, plan, rank) for rank in range(2)]
-    assert [_end(child) for child in children] == [0, 0]
+    for world in (2, 4):
+        (folder / f"{world}").mkdir()
+        children = [_fork(_rank, folder / f"{world}", plan, rank, world) for rank in range(world)]
+        assert [_end(child) for child in children] == [0] * world
 
 
-def _rank(folder: Path, plan: training.Plan, rank: int) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+def _rank(folder: Path, plan: training.Plan, rank: int, world: int) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     found = encoder(dropout=0.0)
-    for epochs in (plan.epochs, 2 * plan.epochs):  # the second is refused by both ranks: another plan
+    for epochs in (plan.epochs, 2 * plan.epochs):  # the second is refused by all ranks: another plan
         try:
             evaluate = dev_score if rank == 0 else _not_asked
-            training.train(found, pairs(), replace(plan, epochs=epochs), folder / "two", evaluate, progress=False)
+            training.train(found, pairs(), replace(plan, epochs=epochs), folder / "run", evaluate, progress=False)
         except ValueError as error:
             (folder / f"refused{rank}").write_text(str(error))
     save_file(adapter(found), folder / f"rank{rank}.safetensors")
@@ -347,5 +349,5 @@ def _not_asked(_) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # a forked process may not use OpenMP's threads
-    two_ranks(Path(sys.argv[1]))
+    ranks(Path(sys.argv[1]))
     sys.stdout.write(json.dumps(unbroken_and_killed(Path(sys.argv[1]))))

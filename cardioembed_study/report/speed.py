@@ -150,6 +150,29 @@ def _peers(records: Mapping[str, Mapping]) -> list[tuple[str, str, str, str, Map
     return found
 
 
+def growth(record: Mapping) -> tuple[Figure, pl.DataFrame]:
+    """Return seconds and memory against size, a line a step of the study; names carry the slope of the time at its end.
+
+    Args:
+        record: of ``benchmarks/growth.py``.
+    """
+    rows = [
+        {"step": f"{name} ({m['unit']}), slope {m['slope']:.2f}"} | {key: point[key] for key in ("n", "seconds", "gb")}
+        for name, m in record["metrics"].items()
+        for point in m["points"]
+    ]
+    drawn = pl.DataFrame(rows)
+    with show.canvas(1, 2, figsize=(10.4, 4.6)) as (fig, axes):
+        for ax, key, name in zip(axes, ("seconds", "gb"), ("seconds", "memory grown by, GB (10⁹ bytes)"), strict=True):
+            for i, (step, part) in enumerate(drawn.group_by("step", maintain_order=True)):
+                style = {"marker": "osD^vPX*"[i % 8], "color": show.COLOURS[i % 10], "label": step[0]}
+                ax.plot(part["n"], part[key].clip(0.001), **style)
+            ax.set(xscale="log", yscale="log", xlabel="how many", ylabel=name)
+        handles, names = axes[0].get_legend_handles_labels()
+        fig.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
+    return fig, drawn
+
+
 def latency(record: Mapping) -> tuple[Figure, pl.DataFrame]:
     """Return milliseconds a text, an arm of ``benchmarks/encode.py`` a line: the mean and, at the line's end, P95."""
     return _speed(record, "latency_ms", "latency_p95_ms", "ms a text, one text at a time: mean, and 95th percentile")
