@@ -33,6 +33,7 @@ from cardioembed_study.retrieval import search
 from cardioembed_study.training import mixture
 
 WIDTH, QUERIES, NEIGHBOURS = 384, 100, 10
+SYLLABLES = [consonant + vowel for consonant in "bdfglmnr" for vowel in "aeiou"]
 MINE = "dense:10-50,relative_margin=0.05,num=4"
 
 
@@ -73,7 +74,8 @@ def measured(task: Callable, n: int) -> dict[str, float]:
 def sentences(n: int, words: int = 20) -> list[str]:
     """Return n sentences of random words."""
     drawn = np.random.default_rng(17).zipf(1.2, (n, words)) % 20_000
-    return [" ".join(f"w{w}" for w in row).capitalize() + "." for row in drawn]
+    names = ["".join(SYLLABLES[w // 40**k % 40] for k in range(3)) for w in range(20_000)]
+    return [" ".join(names[w] for w in row).capitalize() + "." for row in drawn]
 
 
 def vectors(n: int, seed: int = 17) -> np.ndarray:
@@ -119,7 +121,9 @@ def near_duplicates(n: int) -> Callable:
 
 def mining(n: int) -> Callable:
     """Mine negatives of n pairs by their vectors."""
-    anchors, positives = vectors(n, 3), vectors(n, 4)
+    anchors = vectors(n, 3)
+    positives = anchors + vectors(n, 4) / 4
+    positives /= np.linalg.norm(positives, axis=1, keepdims=True)
     texts = {side: [f"{side} {i}" for i in range(n)] for side in ("anchor", "positive")}
     table = pl.DataFrame(texts).with_columns(group=pl.col("anchor"), source=pl.lit("x"), split=pl.lit("train"))
     how = settings.mining(MINE)

@@ -240,6 +240,18 @@ def test_ours_stands_beside_the_peer_and_the_limit_with_its_spread():
     ]
 
 
+def test_a_part_is_worth_what_training_loses_without_it():
+    arms = {"all": [10.0, 20.0], "without packing": [5.0, 18.0], "limit": [20.0, 40.0]}
+    metrics = {f"float32, {name}": {"median": 1.0, "all": values} for name, values in arms.items()}
+    rows = report_speed.part_rows({"metrics": metrics})
+    assert [row["training"] for row in rows] == ["all", "without packing", "limit"]
+    assert [row["of the whole"] for row in rows] == [
+        "1.00 (1.00 to 1.00)",
+        "0.70 (0.50 to 0.90)",
+        "2.00 (2.00 to 2.00)",
+    ]
+
+
 def test_growth_names_each_steps_slope():
     fig, drawn = report_speed.growth(GROWTH)
     assert len(drawn) == 6 and drawn["step"][0] == "reading (texts), slope 1.50"

@@ -115,6 +115,18 @@ def peer_rows(records: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     ]
 
 
+def part_rows(record: Mapping) -> list[dict[str, Any]]:
+    """Return what ``benchmarks/train.py --explore`` measured: speed without each part, and over the whole, round by round."""
+    rows = []
+    for arm, m in record["metrics"].items():
+        precision, name = arm.split(", ")
+        whole = record["metrics"][f"{precision}, all"]["all"]
+        shares = [one / other for one, other in zip(m["all"], whole, strict=True)]
+        spread = f"{np.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
+        rows.append({"training": name, "precision": precision, "pairs/s": f"{m['median']:.0f}", "of the whole": spread})
+    return sorted(rows, key=lambda row: (row["precision"] != "float32", row["training"] != "all"))
+
+
 def against_peers(records: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]:
     """Return ours beside sentence-transformers and the processor's limit: a panel an act, a dot an arm, a line over its rounds.
 
