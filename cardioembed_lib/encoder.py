@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from cardioembed_lib import fused, packing, pooling
 
 TOKEN_BUDGET = 1024  # tokens in one forward pass; on a CPU more no longer fits its caches (benchmarks/train.py)
+EVEN = 4  # chunks while learning come in multiples of this, so that up to as many threads have as much to do
 MOST = 8  # chunks side by side: Python calls the layers of one after another's
 WINDOW = 8192  # texts whose tokens are held at once
 LEAST = 256  # tokens of a chunk below which calling the layers costs more than computing them
@@ -92,7 +93,7 @@ def forward(
     Args:
         encoder: the model.
         ids: B token lists from ``tokenise``.
-        token_budget: tokens in one chunk; speed and memory only, never the result.
+        token_budget: tokens in one chunk; speed and memory only, never the result, but for which numbers a dropout draws.
         cached: keep no activations; the backward pass computes each chunk again, with the same dropout (gradient cache, Gao
             et al. 2021, arXiv 2101.06983). Memory is then one chunk's for each thread, however large the batch.
 
@@ -101,14 +102,16 @@ def forward(
     """
     learnt = [p for p in encoder.model.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
     threads = threads_for(encoder)
-    parts = chunks([len(x) for x in ids], _share(ids, token_budget, threads))
+    # A dropout is drawn by chunk: while learning, chunks are the same whatever number of threads shares them.
+    parts = chunks([len(x) for x in ids], _share(ids, token_budget, EVEN if learnt else threads))
+    again = cached and threads == 1  # side by side, nothing draws from torch's generator
     seed = int(torch.empty((), dtype=torch.int64).random_()) if learnt else 0
     device = encoder.device.type
     low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
     def run(part: int) -> Tensor:
         mixed = torch.autocast(device, low) if low else nullcontext()  # it is a thread's own, as the grad mode is
-        with fused.draws(seed, part), mixed, _generator(seed + part if cached else None, encoder.device):
+        with fused.draws(seed, part), mixed, _generator(seed + part if again else None, encoder.device):
             return _vectors(encoder, [ids[r] for r in parts[part]])
 
     back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(encoder.device)
@@ -158,8 +161,12 @@ def _vectors(encoder: Encoder, ids: Sequence[Sequence[int]]) -> Tensor:
 
 
 def threads_for(encoder: Encoder) -> int:
-    """Return how many chunks run side by side: on a CPU one a thread, unless a dropout draws from the one shared generator."""
-    return min(MOST, torch.get_num_threads()) if encoder.device.type == "cpu" and fused.drawn_here(encoder.model) else 1
+    """Return how many chunks run side by side: on a CPU one a thread.
+
+    One at a time where a dropout draws from the one shared generator, and on a quantised base: its layers change at first use.
+    """
+    alone = getattr(encoder.model, "is_quantized", False) or not fused.drawn_here(encoder.model)
+    return 1 if alone or encoder.device.type != "cpu" else min(MOST, torch.get_num_threads())
 
 
 def _share(ids: Sequence[Sequence[int]], token_budget: int, threads: int) -> int:

@@ -40,7 +40,7 @@ def draws(*key: int) -> Iterator[None]:
 def fused(model: nn.Module) -> Iterator[None]:
     """Compute a model's LoRA layers as this module does, for as long as the block runs; the same but for rounding and draws.
 
-    Left as they are: layers on a quantised base, and those of variants such as DoRA.
+    Left as they are: layers on a quantised base or one that learns, and those of variants such as DoRA.
     """
     groups = [_Together(layers, number) for number, layers in enumerate(_groups(model))]
     try:
@@ -74,6 +74,7 @@ def _plain(layer: Lora) -> bool:
         and list(layer.lora_A) == ["default"]
         and not getattr(layer, "lora_variant", None)
         and not any(layer.lora_bias.values())
+        and not any(p.requires_grad for p in layer.base_layer.parameters())
     )
 
 
@@ -83,7 +84,7 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., E) of (..., D)."""
         autocast = torch.is_autocast_enabled(x.device.type)
-        learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        learns = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
         return super().forward(x) if autocast or learns else _product(x, self.weight, self.bias)
 
 
@@ -147,7 +148,8 @@ class _Together:
             return [base.weight, base.bias]
         key = (id(layer), dtype)
         if key not in self.low:
-            self.low[key] = [None if w is None else w.detach().to(dtype) for w in (base.weight, base.bias)]
+            with torch.inference_mode(False):  # else nothing could learn from them later
+                self.low[key] = [None if w is None else w.detach().to(dtype) for w in (base.weight, base.bias)]
         return self.low[key]
 
 

@@ -54,7 +54,8 @@ def vectors(model: nn.Module, ids: Sequence[Sequence[int]], how: str, device: to
         (B, D) in the model's dtype, not normalised.
     """
     lengths = [len(text) for text in ids]
-    read = [*ids, *[[0]] * (-sum(lengths) % MULTIPLE)]
+    filling = -sum(lengths) % MULTIPLE if sum(lengths) > 4 * MULTIPLE else 0
+    read = [*ids, *[[0]] * filling]
     tokens = torch.tensor([token for text in read for token in text], device=device)
     places = torch.tensor([place for text in read for place in range(len(text))], device=device)
     ends = np.cumsum([0, *map(len, read)], dtype=np.int32)
@@ -93,22 +94,31 @@ def attention(
         key: (1, H or fewer, N, h).
         value: as ``key``.
         attention_mask: of padded texts only.
-        given: ``runs``, ``cu_seq_lens_q`` and ``max_length_q`` of packed texts; ``scaling``, ``dropout``, ``sliding_window``.
+        given: ``runs``, ``cu_seq_lens_q`` and ``max_length_q`` of packed texts; ``scaling``, ``sliding_window``.
 
     Returns:
         (1, N, H, h), and no weights.
+
+    Raises:
+        ValueError: if packed texts are to be read with dropout.
     """
-    if "runs" not in given:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
-    scale = given.get("scaling") or query.size(-1) ** -0.5
     causal, window = bool(getattr(module, "is_causal", False)), given.get("sliding_window")
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if "runs" not in given and (attention_mask is not None or window is None):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
+    if given.get("dropout"):
+        raise ValueError("texts without padding are read without dropout of attention; put the model in eval mode")
+    scale = given.get("scaling") or query.size(-1) ** -0.5
+    wanted = value.dtype
+    query, key = query.to(wanted), key.to(wanted)  # norms of queries and keys give float32 under autocast
+    if "runs" in given and query.is_cuda and wanted in (torch.bfloat16, torch.float16):
         return _kernel(query, key, value, given, scale, causal, window)[None], None
-    given_dtype = query.dtype
     if query.device.type == "cpu":  # of half precision each size needs a kernel of its own, and runs have many sizes
         query, key, value = query.float(), key.float(), value.float()
     groups = query.size(1) // key.size(1)
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if "runs" not in given:  # rows of one length, and no mask was made for their window
+        hidden = _hidden(query.size(2), causal, window, query.device)
+        return _attend(query, key, value, hidden, scale).transpose(1, 2).to(wanted), None
     sizes = [stop - start for start, stop, _ in given["runs"]]
     split = (x[0].split(sizes, dim=1) for x in (query, key, value))
     found = []
@@ -117,7 +127,7 @@ def attention(
         hidden = _hidden(length, causal, window, q.device)
         with torch.autocast(q.device.type, enabled=False):
             found.append(_attend(q, k, v, hidden, scale).transpose(1, 2).flatten(0, 1))
-    return torch.cat(found)[None].to(given_dtype), None
+    return torch.cat(found)[None].to(wanted), None
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, scale: float) -> Tensor:

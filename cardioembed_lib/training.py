@@ -76,7 +76,7 @@ class Kept:
     vectors: np.ndarray
 
 
-KEPT_CHUNKS = 32  # activations of a larger batch are not kept but computed again: memory, never the result
+KEPT_CHUNKS = 32  # of a batch of more tokens than these hold, activations are not kept but computed again
 NO_TEXTS = Kept([], np.zeros((0, 0), dtype=np.float32))
 
 

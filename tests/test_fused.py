@@ -141,6 +141,30 @@ def test_the_gradient_cache_has_the_plain_gradients_and_keeps_no_activation(drop
             torch.testing.assert_close(cached[1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
 
+def test_a_dropout_does_not_depend_on_the_number_of_threads(two_threads):
+    found = stirred(tiny.bert(), dropout=0.3)
+    with fused.fused(found.model):
+        runs = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            torch.manual_seed(7)
+            runs.append(gradients(found, TEXTS * 100, token_budget=512))
+    torch.testing.assert_close(runs[0][0], runs[1][0])
+    for name, gradient in runs[0][1].items():
+        torch.testing.assert_close(runs[1][1][name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_bias_that_learns_has_its_gradient_and_a_quantised_base_runs_alone(two_threads):
+    layer = fused.quicken(nn.Sequential(nn.Linear(4, 3)))[0]
+    layer.weight.requires_grad_(False)
+    layer(torch.ones(2, 4)).sum().backward()
+    assert layer.bias.grad.tolist() == [2.0, 2.0, 2.0]
+    found = tiny.bert()
+    assert encoders.threads_for(found) == 2
+    found.model.is_quantized = True
+    assert encoders.threads_for(found) == 1
+
+
 def test_threads_change_no_vector_and_torchs_number_of_threads_comes_back(two_threads):
     found = tiny.bert()
     packing.allow(found.model)

@@ -70,6 +70,28 @@ def test_padded_texts_still_have_the_vectors_of_each_alone(model):
     torch.testing.assert_close(pooling.mean_pool(hidden, mask), wanted, rtol=1e-5, atol=5e-6)
 
 
+def test_rows_without_a_mask_keep_their_window(model):
+    model.set_attn_implementation("eager")
+    wanted = model(input_ids=torch.tensor(IDS[:2])).last_hidden_state
+    found = packing.allow(model)(input_ids=torch.tensor(IDS[:2])).last_hidden_state
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=5e-6)
+
+
+def test_half_precision_of_a_model_whose_norms_give_float32_is_near(model):
+    with torch.no_grad():
+        exact = packing.vectors(packing.allow(model), IDS, "mean", torch.device("cpu"))
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = packing.vectors(model, IDS, "mean", torch.device("cpu"))
+    assert torch.nn.functional.cosine_similarity(exact, rough.float()).min() > 0.99
+
+
+def test_dropout_of_attention_is_refused():
+    found = packing.allow(tiny.bert().model)
+    found.train()
+    with pytest.raises(ValueError, match="without dropout of attention; put the model in eval mode"):
+        packing.vectors(found, IDS, "mean", torch.device("cpu"))
+
+
 def test_no_text_sees_another_nor_the_filling():
     found = packing.allow(tiny.bert().model)
     first = packing.vectors(found, IDS, "mean", torch.device("cpu"))
