@@ -231,7 +231,7 @@ def test_ours_stands_beside_the_peer_and_the_limit_with_its_spread():
     assert drawn.filter(arm="float32: peer").row(0)[-3:] == (10.0, 9.0, 11.0)
     assert fig.axes[0].get_xlim()[0] == 0, "a bar's length must mean its speed"
     rows = report_speed.peer_rows({"training": PEERS})
-    assert [row["pairs/s"] for row in rows] == ["40", "10", "64", "60"]
+    assert [row["a second"] for row in rows] == ["40 pairs", "10 pairs", "64 pairs", "60 pairs"]
     assert [row["ours is so many times as fast"] for row in rows] == [
         "",
         "4.00 (3.90 to 4.20)",

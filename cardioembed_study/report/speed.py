@@ -103,10 +103,10 @@ def peer_rows(records: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     """
     return [
         {
-            "": what,
+            "what": what,
             "precision": precision,
             "who": name,
-            f"{unit}/s": f"{m['median']:.0f}",
+            "a second": f"{m['median']:.0f} {unit}",
             "ours is so many times as fast": ""
             if name == "ours"
             else "{:.2f} ({:.2f} to {:.2f})".format(*m["ours_over_it"]),
