@@ -17,9 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as cardioembed_lib sets it
-
-
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin cost a busy machine a factor of 5
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers: a model that is not here is skipped, not fetched
 

@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as cardioem
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -39,6 +39,7 @@ import numpy as np
 import polars as pl
 import torch
 from datasets import Dataset
+from encode import seconds
 from peft import LoraConfig
 from sentence_transformers import (
     SentenceTransformer,
@@ -196,13 +197,6 @@ def reading(texts: list[str], needed: float) -> tuple[dict, dict[str, float]]:
         arms[d, "limit"] = lambda d=d: needed / matrix_rate(getattr(torch, d))
     arms["bfloat16", "peer in float32"] = arms["float32", "peer"]
     return arms, apart
-
-
-def seconds(task: Callable) -> float:
-    """Return how long a task takes."""
-    started = time.perf_counter()
-    task()
-    return time.perf_counter() - started
 
 
 def sentence_transformer(dtype: torch.dtype = torch.float32) -> SentenceTransformer:

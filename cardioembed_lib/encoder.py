@@ -179,8 +179,8 @@ def _share(ids: Sequence[Sequence[int]], token_budget: int, threads: int) -> int
 def side_by_side(task: Callable, parts: Iterable, threads: int) -> Iterator:
     """Yield what a task gives for each part, in order; parts run in threads of their own, which share torch's processors.
 
-    Products of a few hundred tokens are too small to be shared out: two threads that each compute one chunk take two thirds of
-    the time that two take together over every product (benchmarks/train.py).
+    Products of a thousand tokens are too small to be shared out: two threads that each compute a chunk need a sixth (float32) to
+    a third (bfloat16) less time than two that share every product (benchmarks/train.py --explore).
     """
     parts = list(parts)
     if threads == 1 or len(parts) == 1:
