@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cardioembed_lib.losses import of_all_ranks
+
 SHARE = 0.3  # what a full overlap of chapters counts beside the pair's own 1, before rows are normalised
 
 
@@ -37,7 +39,9 @@ def chapter_targets(chapters: Tensor, share: float = SHARE) -> Tensor:
     return targets / targets.sum(dim=1, keepdim=True)
 
 
-def soft_chapter(anchors: Tensor, positives: Tensor, chapters: Tensor, *, temperature: float = 0.07) -> Tensor:
+def soft_chapter(
+    anchors: Tensor, positives: Tensor, chapters: Tensor, *, temperature: float = 0.07, gather: bool = False
+) -> Tensor:
     """Return the soft cross-entropy of a batch against ``chapter_targets``: -mean_i sum_j T_ij log softmax(s / tau)_ij.
 
     With one-hot targets it is InfoNCE; its least value is the targets' entropy (``soft_chapter_floor``), not 0.
@@ -47,6 +51,7 @@ def soft_chapter(anchors: Tensor, positives: Tensor, chapters: Tensor, *, temper
         positives: (B, D), row i belongs to anchor i.
         chapters: (B, C) bool, of the admission of each anchor.
         temperature: tau, above 0 (MIMIC project: 0.07).
+        gather: take the pairs of all ranks (torch.distributed), with gradients; every rank then has the whole batch's loss.
 
     Returns:
         () float32, in nats.
@@ -58,12 +63,14 @@ def soft_chapter(anchors: Tensor, positives: Tensor, chapters: Tensor, *, temper
     >>> round(soft_chapter(torch.ones(8, 2), torch.ones(8, 2), lost).item(), 4)  # all alike: log 8
     2.0794
     """
-    _check(anchors, positives, chapters, temperature)
+    anchors, positives, chapters = _checked(anchors, positives, chapters, temperature, gather)
     a, p = (functional.normalize(x.float(), dim=-1) for x in (anchors, positives))
-    return functional.cross_entropy(a @ p.T / temperature, chapter_targets(chapters.to(a.device)))
+    return functional.cross_entropy(a @ p.T / temperature, chapter_targets(chapters))
 
 
-def himulcon(anchors: Tensor, positives: Tensor, levels: Tensor, *, temperature: float = 0.07) -> Tensor:
+def himulcon(
+    anchors: Tensor, positives: Tensor, levels: Tensor, *, temperature: float = 0.07, gather: bool = False
+) -> Tensor:
     """Return the hierarchical contrastive loss with its constraint (Zhang et al. 2022, arXiv 2204.13207, "HiMulConE").
 
     The 2B texts are views; two views are positives of the finest level they share, the pair itself being the finest of all.
@@ -79,6 +86,7 @@ def himulcon(anchors: Tensor, positives: Tensor, levels: Tensor, *, temperature:
         positives: (B, D), row i belongs to anchor i and has its labels.
         levels: (B, L) int64 labels, coarse to fine; -1 is no label, and equal to none.
         temperature: tau, above 0.
+        gather: as in ``soft_chapter``.
 
     Returns:
         () float32, in nats.
@@ -91,14 +99,14 @@ def himulcon(anchors: Tensor, positives: Tensor, levels: Tensor, *, temperature:
     >>> round(lonely.item(), 4)
     0.7495
     """
-    _check(anchors, positives, levels, temperature)
+    anchors, positives, levels = _checked(anchors, positives, levels, temperature, gather)
     views = functional.normalize(torch.cat([anchors, positives]).float(), dim=-1)  # (2B, D)
     scores = (views @ views.T / temperature).fill_diagonal_(float("-inf"))
     losses = (torch.logsumexp(scores, dim=1, keepdim=True) - scores).fill_diagonal_(
         0.0
     )  # (2B, 2B), of each pair of views
     total, largest = losses.new_zeros(()), losses.new_zeros(())
-    for depth, positive in enumerate(_positives(levels.to(views.device)), start=1):  # finest first
+    for depth, positive in enumerate(_positives(levels), start=1):  # finest first
         if positive.any():
             held = torch.maximum(losses, largest)
             has = positive.any(dim=1)
@@ -144,7 +152,10 @@ def _positives(levels: Tensor) -> list[Tensor]:
     return found
 
 
-def _check(anchors: Tensor, positives: Tensor, labels: Tensor, temperature: float) -> None:
+def _checked(
+    anchors: Tensor, positives: Tensor, labels: Tensor, temperature: float, gather: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return vectors and labels on one device, of all ranks if they are gathered."""
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (the MIMIC project uses 0.07)")
     if anchors.dim() != 2 or anchors.shape != positives.shape:
@@ -153,3 +164,5 @@ def _check(anchors: Tensor, positives: Tensor, labels: Tensor, temperature: floa
         )
     if labels.dim() != 2 or len(labels) != len(anchors):
         raise ValueError(f"labels {tuple(labels.shape)} must have a row for each of {len(anchors)} anchors")
+    labels = labels.to(anchors.device)
+    return tuple(map(of_all_ranks, (anchors, positives, labels))) if gather else (anchors, positives, labels)

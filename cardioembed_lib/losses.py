@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.distributed.nn.functional as collectives
 from torch import Tensor, distributed
 from torch.nn import functional
 
@@ -53,7 +52,10 @@ def info_nce(
     _check(anchors, positives, negatives, groups, temperature)
     a, p = (functional.normalize(x.float(), dim=-1) for x in (anchors, positives))
     group = None if groups is None else torch.as_tensor(groups, device=a.device)
-    rank, all_p, all_group = (0, p, group) if not gather else (distributed.get_rank(), _gather(p), _gather(group))
+    rank, all_p, all_group = 0, p, group
+    if gather:
+        rank, all_p = distributed.get_rank(), of_all_ranks(p)
+        all_group = None if group is None else of_all_ranks(group)
     own = torch.arange(len(a), device=a.device) + rank * len(a)  # (B,) column of each anchor's own positive
     blocked = _blocked(group, all_group, own)
     loss = _cross_entropy(
@@ -61,7 +63,7 @@ def info_nce(
     )
     if not symmetric:
         return loss
-    back = _cross_entropy(p @ (_gather(a) if gather else a).T, blocked, own, temperature)
+    back = _cross_entropy(p @ (of_all_ranks(a) if gather else a).T, blocked, own, temperature)
     return (loss + back) / 2
 
 
@@ -172,6 +174,29 @@ def distillation(students: Tensor, teachers: Tensor) -> Tensor:
     return (1 - functional.cosine_similarity(students.float(), teachers.float(), dim=-1)).mean()
 
 
+def of_all_ranks(x: Tensor) -> Tensor:
+    """Return the rows of all ranks, one rank's below the other's; gradients flow back to the rank that a row came from.
+
+    Args:
+        x: (B, ...), of one shape on all ranks; torch.distributed must be initialised.
+    """
+    return _Gather.apply(x)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
+
+
 def _check(anchors: Tensor, positives: Tensor, negatives: Tensor | None, groups, temperature: float) -> None:
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (the paper uses 0.05)")
@@ -186,17 +211,6 @@ def _check(anchors: Tensor, positives: Tensor, negatives: Tensor | None, groups,
         raise ValueError(f"negatives {tuple(negatives.shape)} must be ({b}, K, {d}) or ({b}, {d}) for {b} anchors")
     if groups is not None and len(groups) != len(anchors):
         raise ValueError(f"{len(groups)} groups for {len(anchors)} anchors")
-
-
-def _gather(x: Tensor | None) -> Tensor | None:
-    """Return the rows of all ranks, gradients flowing back to the rank they came from."""
-    if x is None:
-        return None
-    if not x.is_floating_point():
-        parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, x)
-        return torch.cat(parts)
-    return torch.cat(collectives.all_gather(x))
 
 
 def _blocked(group: Tensor | None, all_group: Tensor | None, own: Tensor) -> Tensor | None:
@@ -216,7 +230,7 @@ def _negative_scores(a: Tensor, negatives: Tensor | None, shared: bool, gather: 
     if not shared:
         return torch.einsum("bd,bkd->bk", a, n)
     n = n.flatten(0, 1)
-    return a @ (_gather(n) if gather else n).T
+    return a @ (of_all_ranks(n) if gather else n).T
 
 
 def _cross_entropy(scores: Tensor, blocked, own: Tensor, temperature: float, extra: Tensor | None = None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -90,7 +91,7 @@ def load(
         bits: 8 or 4 to quantise the frozen base with bitsandbytes, to train on it; no adapter can be merged then.
         dtype: of the weights: ``float32`` or ``bfloat16``.
         max_length: tokens kept of a text; the model's own limit when ``None``.
-        device: where it runs; a GPU when there is one.
+        device: where it runs; a GPU when there is one, of several processes on a machine each its own (``LOCAL_RANK``).
 
     Raises:
         ValueError: if its packaged weights or the adapter's files have other hashes, it needs remote code, they do not fit,
@@ -102,6 +103,8 @@ def load(
         raise ValueError(
             f"{base.name} runs only with code from the hub, which this project never executes (trust_remote_code)"
         )
+    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     learnt = "" if adapter is None else f"+{checked(base, adapter, bits)}*{weight}"
     where, revision = _source(base)
     try:

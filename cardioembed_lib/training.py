@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from accelerate import PartialState
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
@@ -259,7 +261,7 @@ def _pair_loss(
         return losses.triplet(anchors, positives, negatives, margin=plan.margin)
     if plan.loss in LABELLED:
         labels = torch.from_numpy(pairs.labels[np.asarray(rows)])
-        return LABELLED[plan.loss][0](anchors, positives, labels, temperature=plan.temperature)
+        return LABELLED[plan.loss][0](anchors, positives, labels, temperature=plan.temperature, gather=gather)
     loss = partial(
         losses.info_nce,
         temperature=plan.temperature,
@@ -302,7 +304,7 @@ def train(
     ends, on one machine, with the bitwise same adapter. Only the adapter's dropout is active (``train_mode``).
 
     Under torch.distributed every rank calls this with the same arguments, each with its own copy of the model; rank 0 alone
-    evaluates and writes, and all see its scores.
+    evaluates and writes, and all see its scores. A run may go on in another number of processes.
 
     Args:
         encoder: base with an adapter (``lora.attach``), or trained as a whole (``lora.whole``); only tensors that require
@@ -321,6 +323,7 @@ def train(
             plan, other pairs or other kept texts.
         FloatingPointError: if a loss, its gradient or a dev score is not finite, with the ids of the batch; the adapter is
             not touched by that step, and the last checkpoint is kept.
+        RuntimeError: if another rank has died.
     """
     rank, processes = ranks()
     if len(pairs.ids) < plan.batch_size:
@@ -332,8 +335,6 @@ def train(
             raise ValueError(f"{name} is {size}; it must be a multiple of the {processes} processes that share a batch")
     if plan.keep_weight and len(kept.ids) < plan.keep_texts:
         raise ValueError(f"{len(kept.ids)} kept texts are fewer than the {plan.keep_texts} of a step; lower keep_texts")
-    if plan.loss in LABELLED and processes > 1:
-        raise ValueError(f"loss {plan.loss} compares the pairs of one process only; train it in one")
     label_floor(pairs, plan)
     plan = replace(plan, precision=precision(plan.precision))
     drawn = (batches(len(pairs.ids), plan, epoch, pairs.groups) for epoch in range(plan.epochs))
@@ -342,23 +343,24 @@ def train(
         encoder.model, _optimiser(encoder.model, plan), _identity(plan, pairs, kept), folder, rank == 0
     )
     state.resume()
-    if evaluate and not state.history:
-        _judge(encoder, evaluate, plan, state)
-    bar = tqdm(total=len(schedule), initial=state.step, unit="step", desc="train", disable=not progress or rank > 0)
-    with fused.fused(encoder.model), bar:
-        while state.step < len(schedule) and not state.stopped:
-            started = time.perf_counter()
-            loss = _step(encoder, pairs, kept, plan, state, schedule)
-            pace = plan.batch_size / (time.perf_counter() - started)
-            bar.set_postfix(loss=f"{loss:.4f}", pairs_per_s=f"{pace:.0f}", refresh=False)
-            bar.update()
-            last = state.step == len(schedule)
-            if evaluate and (state.step % plan.eval_every == 0 or last):
-                _judge(encoder, evaluate, plan, state)
-            if state.step % plan.checkpoint_every == 0 or last or state.stopped:
-                state.save()
-    if processes > 1:
-        distributed.barrier()  # no rank goes on before rank 0 has written all
+    with _together(state):
+        if evaluate and not state.history:
+            _judge(encoder, evaluate, plan, state)
+        bar = tqdm(total=len(schedule), initial=state.step, unit="step", desc="train", disable=not progress or rank > 0)
+        with fused.fused(encoder.model), bar:
+            while state.step < len(schedule) and not state.stopped:
+                started = time.perf_counter()
+                loss = _step(encoder, pairs, kept, plan, state, schedule)
+                pace = plan.batch_size / (time.perf_counter() - started)
+                bar.set_postfix(loss=f"{loss:.4f}", pairs_per_s=f"{pace:.0f}", refresh=False)
+                bar.update()
+                last = state.step == len(schedule)
+                if evaluate and (state.step % plan.eval_every == 0 or last):
+                    _judge(encoder, evaluate, plan, state)
+                if state.step % plan.checkpoint_every == 0 or last or state.stopped:
+                    state.save()
+        if processes > 1:
+            distributed.barrier()  # no rank goes on before rank 0 has written all
     if evaluate:
         state.restore_best()
     encoder.model.eval()
@@ -435,9 +437,30 @@ def _kept_rows(n: int, plan: Plan, step: int) -> np.ndarray:
 
 
 def ranks() -> tuple[int, int]:
-    """Return this process's rank and how many share the work: (0, 1) unless torch.distributed is initialised."""
+    """Return this process's rank and how many share the work: (0, 1) for one alone.
+
+    Processes that ``accelerate launch``, its ``notebook_launcher`` or ``torchrun`` has started join each other here.
+    """
+    if "LOCAL_RANK" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not distributed.is_initialized():
+        PartialState(cpu=not torch.cuda.is_available())
     shared = distributed.is_available() and distributed.is_initialized()
     return (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
+
+
+@contextmanager
+def _together(state: checkpoint.State) -> Iterator[None]:
+    """Say in words what torch.distributed says of a process that no longer answers."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo has no class of its own
+        rank, processes = ranks()
+        if processes == 1 or not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise
+        raise RuntimeError(
+            f"rank {rank} of {processes} gets no answer from another at step {state.step + 1}: one has died (out of memory is "
+            f"the usual reason) or raised an error of its own; {state.where()}; start all again to go on from there, in as "
+            "many processes as you like that divide the batch"
+        ) from error
 
 
 def _mean_over_ranks(tensors: list[Tensor]) -> list[Tensor]:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer import losses as peer
 
+from cardioembed_lib import hierarchical
 from cardioembed_lib.losses import distillation, info_nce, matryoshka, triplet, widths
 
 B, K, D = 6, 2, 8
@@ -178,6 +179,7 @@ import os, sys, torch
 from functools import partial
 from safetensors.torch import load_file, save_file
 from torch import distributed
+from cardioembed_lib.hierarchical import himulcon, soft_chapter
 from cardioembed_lib.losses import info_nce, matryoshka
 
 folder = sys.argv[1]
@@ -196,6 +198,13 @@ for case in range(16):
     loss.backward()
     out[f"{case}/loss"] = loss.detach()
     out |= {f"{case}/{n}": x.grad for n, x in mine.items()}
+for of_labels in (soft_chapter, himulcon):
+    name = of_labels.__name__
+    mine = {n: whole[n].chunk(2)[rank].clone().requires_grad_() for n in ("anchors", "positives")}
+    loss = of_labels(*mine.values(), whole[name].chunk(2)[rank], gather=True)
+    loss.backward()
+    out[f"{name}/loss"] = loss.detach()
+    out |= {f"{name}/{n}": x.grad for n, x in mine.items()}
 save_file(out, f"{folder}/rank{rank}.safetensors")
 distributed.barrier()
 distributed.destroy_process_group()
@@ -208,21 +217,33 @@ def test_two_processes_that_gather_are_one_process_with_the_whole_batch(tmp_path
     """Loss: the mean over ranks. Gradients: what DDP makes of them, the sum over ranks divided by their number."""
     tensors = dict(zip(["anchors", "positives", "negatives"], torch_batch(K), strict=True))
     kept = {n: x.detach() for n, x in tensors.items()}
-    save_file(kept | {"groups": torch.tensor(GROUPS)}, tmp_path / "batch.safetensors")
+    labels = {
+        "soft_chapter": torch.arange(3 * B).view(B, 3) % 4 < 2,
+        "himulcon": torch.arange(2 * B).view(B, 2) % 3 - 1,
+    }
+    save_file(kept | labels | {"groups": torch.tensor(GROUPS)}, tmp_path / "batch.safetensors")
     subprocess.run([sys.executable, "-c", RANKS, str(tmp_path)], check=True, timeout=1800)
     parts = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2)]
     for case in range(16):
-        for tensor in tensors.values():
-            tensor.grad = None
         options = {"shared_negatives": bool(case & 1), "symmetric": bool(case & 2)}
         of_pairs = partial(info_nce, **options, groups=GROUPS if case & 4 else None)
         loss = matryoshka(of_pairs, *tensors.values(), cuts=[D, 3]) if case & 8 else of_pairs(*tensors.values())
-        loss.backward()
-        mean = (parts[0][f"{case}/loss"] + parts[1][f"{case}/loss"]) / 2
-        torch.testing.assert_close(mean, loss.detach(), rtol=0, atol=1e-6)
-        for name, tensor in tensors.items():
-            shared = torch.cat([part[f"{case}/{name}"] for part in parts]) / 2
-            torch.testing.assert_close(shared, tensor.grad, rtol=0, atol=1e-6, msg=lambda m, c=case: f"case {c}: {m}")
+        same_as_shared(loss, tensors, parts, case)
+    del tensors["negatives"]
+    for of_labels in (hierarchical.soft_chapter, hierarchical.himulcon):
+        name = of_labels.__name__
+        same_as_shared(of_labels(*tensors.values(), labels[name]), tensors, parts, name)
+
+
+def same_as_shared(loss, tensors, parts, case):
+    for tensor in tensors.values():
+        tensor.grad = None
+    loss.backward()
+    mean = (parts[0][f"{case}/loss"] + parts[1][f"{case}/loss"]) / 2
+    torch.testing.assert_close(mean, loss.detach(), rtol=0, atol=1e-6)
+    for name, tensor in tensors.items():
+        shared = torch.cat([part[f"{case}/{name}"] for part in parts]) / 2
+        torch.testing.assert_close(shared, tensor.grad, rtol=0, atol=1e-6, msg=lambda m: f"case {case}: {m}")
 
 
 # ---- nested widths

@@ -563,22 +563,29 @@ def test_a_run_killed_anywhere_ends_with_the_very_same_bytes(processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 4])
-def test_processes_that_share_each_batch_train_the_adapter_of_one(processes, world):
-    folder, _ = processes
-    one = read(folder / "one" / "adapter.safetensors")
-    first, *others = (read(folder / f"{world}" / f"rank{rank}.safetensors") for rank in range(world))
+@pytest.mark.parametrize("loss", tiny.SHARED)
+@pytest.mark.parametrize(("name", "world"), [("2", 2), ("4", 4), ("lost", 4)])
+def test_processes_that_share_each_batch_train_the_adapter_of_one(processes, loss, name, world):
+    """Also where two began, one of them died, and four went on."""
+    one, shared = processes[0] / "one" / loss, processes[0] / name / loss
+    first, *others = (read(shared / f"rank{rank}.safetensors") for rank in range(world))
     assert all(same(first, other) for other in others)
-    for name, tensor in one.items():
-        torch.testing.assert_close(first[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
-    alone, shared = (
-        [json.loads(line) for line in (place / "history.jsonl").read_text().splitlines()]
-        for place in (folder / "one", folder / f"{world}" / "run")
+    for key, tensor in read(one / "rank0.safetensors").items():
+        torch.testing.assert_close(first[key], tensor, rtol=1e-3, atol=1e-5, msg=key)
+    alone, together = (
+        [json.loads(line) for line in (place / "history.jsonl").read_text().splitlines()] for place in (one, shared)
     )
-    assert len(alone) == len(shared)
-    for ours, theirs in zip(alone, shared, strict=True):
+    assert len(alone) == len(together)
+    for ours, theirs in zip(alone, together, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
-    assert all("another plan" in (folder / f"{world}" / f"refused{rank}").read_text() for rank in range(world))
+    assert all("another plan" in (shared / f"refused{rank}.txt").read_text() for rank in range(world))
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_ends_the_others_in_words(processes):
+    said = (processes[0] / "lost" / "lost.txt").read_text()
+    assert "rank 0 of 2 gets no answer from another at step 6: one has died" in said
+    assert "the last checkpoint is kept in checkpoint/last.safetensors; start all again" in said
 
 
 def test_processes_that_do_not_divide_a_batch_are_refused(tmp_path, monkeypatch):

@@ -320,26 +320,62 @@ def unbroken_and_killed(folder: Path) -> list[tuple[str, int]]:
 # ---- shared
 
 
+SHARED = {  # what several processes train: each loss that compares the pairs of a batch
+    loss: replace(PLAN, epochs=1, token_budget=64, symmetric=True, loss=loss)
+    for loss in ("infonce", "soft_chapter", "himulcon")
+}
+
+
+def labelled(loss: str) -> training.Pairs:
+    """Return the toy pairs with random labels of three chapters, or of two levels."""
+    draw = np.random.default_rng(5)
+    labels = draw.random((64, 3)) < 0.4 if loss == "soft_chapter" else draw.integers(-1, 3, (64, 2))
+    return replace(pairs(), labels=None if loss == "infonce" else labels)
+
+
 def ranks(folder: Path) -> None:
-    """Train with one process, then with two and with four that share each batch, without dropout."""
-    plan = replace(PLAN, epochs=1, token_budget=64, symmetric=True)
-    assert _end(_fork(run, folder / "one", plan, 0.0)) == 0
-    for world in (2, 4):
-        (folder / f"{world}").mkdir()
-        children = [_fork(_rank, folder / f"{world}", plan, rank, world) for rank in range(world)]
-        assert [_end(child) for child in children] == [0] * world
+    """Train with one process; with two and four that share each batch; with two of which one dies, gone on with by four.
+
+    There is no dropout.
+    """
+    assert _end(_fork(_alone, folder / "one")) == 0
+    for name, world in (("2", 2), ("4", 4)):
+        assert _side_by_side(folder / name, world) == [0] * world
+    assert _side_by_side(folder / "lost", 2, dies=1) == [0, -signal.SIGKILL]
+    (folder / "lost" / "meeting").unlink(missing_ok=True)
+    assert _side_by_side(folder / "lost", 4) == [0] * 4
 
 
-def _rank(folder: Path, plan: training.Plan, rank: int, world: int) -> None:
+def _alone(folder: Path) -> None:
+    for loss, plan in SHARED.items():
+        found = encoder(dropout=0.0)
+        training.train(found, labelled(loss), plan, folder / loss, dev_score, progress=False)
+        save_file(adapter(found), folder / loss / "rank0.safetensors")
+
+
+def _side_by_side(folder: Path, world: int, dies: int = -1) -> list[int]:
+    folder.mkdir(exist_ok=True)
+    children = [_fork(_rank, folder, rank, world, rank == dies) for rank in range(world)]
+    return [_end(child) for child in children]
+
+
+def _rank(folder: Path, rank: int, world: int, dies: bool) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    found = encoder(dropout=0.0)
-    for epochs in (plan.epochs, 2 * plan.epochs):  # the second is refused by all ranks: another plan
+    if dies:
+        _around(training, "_step", before=True, when=lambda *a: a[4].step == 5)
+    for loss, plan in SHARED.items():
+        found = encoder(dropout=0.0)
+        evaluate = dev_score if rank == 0 else _not_asked
         try:
-            evaluate = dev_score if rank == 0 else _not_asked
-            training.train(found, pairs(), replace(plan, epochs=epochs), folder / "run", evaluate, progress=False)
-        except ValueError as error:
-            (folder / f"refused{rank}").write_text(str(error))
-    save_file(adapter(found), folder / f"rank{rank}.safetensors")
+            training.train(found, labelled(loss), plan, folder / loss, evaluate, progress=False)
+        except RuntimeError as error:
+            (folder / "lost.txt").write_text(str(error))
+            return
+        save_file(adapter(found), folder / loss / f"rank{rank}.safetensors")
+        try:
+            training.train(found, labelled(loss), replace(plan, epochs=2), folder / loss, evaluate, progress=False)
+        except ValueError as error:  # all ranks refuse another plan
+            (folder / loss / f"refused{rank}.txt").write_text(str(error))
     distributed.destroy_process_group()
 
 
