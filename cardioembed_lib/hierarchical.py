@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cardioembed_lib.losses import of_all_ranks
+from cardioembed_lib.losses import check, of_all_ranks
 
 SHARE = 0.3  # what a full overlap of chapters counts beside the pair's own 1, before rows are normalised
 
@@ -156,12 +156,7 @@ def _checked(
     anchors: Tensor, positives: Tensor, labels: Tensor, temperature: float, gather: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return vectors and labels on one device, of all ranks if they are gathered."""
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}; it must be above 0 (the MIMIC project uses 0.07)")
-    if anchors.dim() != 2 or anchors.shape != positives.shape:
-        raise ValueError(
-            f"anchors {tuple(anchors.shape)} and positives {tuple(positives.shape)} must have one shape (B, D)"
-        )
+    check(anchors, positives, None, None, temperature)
     if labels.dim() != 2 or len(labels) != len(anchors):
         raise ValueError(f"labels {tuple(labels.shape)} must have a row for each of {len(anchors)} anchors")
     labels = labels.to(anchors.device)

@@ -49,7 +49,7 @@ def info_nce(
     >>> round(info_nce(torch.ones(8, 2), torch.ones(8, 2)).item(), 4)  # all alike: log 8
     2.0794
     """
-    _check(anchors, positives, negatives, groups, temperature)
+    check(anchors, positives, negatives, groups, temperature)
     a, p = (functional.normalize(x.float(), dim=-1) for x in (anchors, positives))
     group = None if groups is None else torch.as_tensor(groups, device=a.device)
     rank, all_p, all_group = 0, p, group
@@ -91,7 +91,7 @@ def triplet(anchors: Tensor, positives: Tensor, negatives: Tensor | None, *, mar
         raise ValueError("the triplet loss needs a negative for each pair; choose negatives other than 'none'")
     if margin <= 0:
         raise ValueError(f"margin is {margin}; it must be above 0")
-    _check(anchors, positives, negatives, None, 1.0)
+    check(anchors, positives, negatives, None, 1.0)
     a, p, n = (functional.normalize(x.float(), dim=-1) for x in (anchors, positives, negatives))
     wrong = torch.einsum("bd,bkd->bk", a, n.unsqueeze(1) if n.dim() == 2 else n)
     return functional.relu(margin + wrong - (a * p).sum(dim=1, keepdim=True)).mean()
@@ -197,9 +197,10 @@ class _Gather(torch.autograd.Function):
         return total.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
-def _check(anchors: Tensor, positives: Tensor, negatives: Tensor | None, groups, temperature: float) -> None:
+def check(anchors: Tensor, positives: Tensor, negatives: Tensor | None, groups, temperature: float) -> None:
+    """Raise ValueError, with what is wanted, where ``info_nce`` cannot take these."""
     if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}; it must be above 0 (the paper uses 0.05)")
+        raise ValueError(f"temperature is {temperature}; it must be above 0 (the papers use 0.05 and 0.07)")
     if anchors.dim() != 2 or anchors.shape != positives.shape:
         raise ValueError(
             f"anchors {tuple(anchors.shape)} and positives {tuple(positives.shape)} must have one shape (B, D)"

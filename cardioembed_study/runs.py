@@ -41,8 +41,13 @@ def name(parameters: Train) -> str:
     return f"r{parameters.lora_rank}-s{parameters.seed}-{digest}"
 
 
+def helps() -> bool:
+    """Return whether this process only shares the training of another, the first that ``accelerate launch`` has started."""
+    return "LOCAL_RANK" in os.environ and int(os.environ["RANK"]) > 0
+
+
 def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
-    """Return the run's folder, made or found again, and this process's until it ends.
+    """Return the run's folder, made or found again, and this process's until it ends unless it only ``helps``.
 
     The same run over the same inputs goes on where it stopped. The same run over changed inputs, or with changed code of
     training, starts anew: its old state says nothing about them, and is kept as ``.<run>.old`` until the next such start.
@@ -60,6 +65,8 @@ def claim(parameters: Train, inputs: Iterable[Path]) -> Path:
     if notes:
         clinical.refuse_strange(parameters, name(parameters))
     folder = (paths.restricted if notes else paths.artifacts)(parameters.profile) / "runs" / name(parameters)
+    if helps():
+        return folder
     _own(folder)
     card = folder / "parameters.json"
     code = {name: Path(importlib.util.find_spec(name).origin) for name in CODE}

@@ -160,7 +160,11 @@ def test_a_pair_of_the_same_group_gets_no_gradient_from_the_other():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ([(4, 3), (4, 3)], {"temperature": 0.0}, r"temperature is 0.0; it must be above 0 \(the paper uses 0.05\)"),
+        (
+            [(4, 3), (4, 3)],
+            {"temperature": 0.0},
+            r"temperature is 0.0; it must be above 0 \(the papers use 0.05 and 0.07\)",
+        ),
         ([(4, 3), (4, 3)], {"temperature": -1.0}, r"temperature is -1.0"),
         ([(4, 3), (5, 3)], {}, r"anchors \(4, 3\) and positives \(5, 3\) must have one shape \(B, D\)"),
         ([(4,), (4,)], {}, r"anchors \(4,\) and positives \(4,\) must have one shape \(B, D\)"),

@@ -7,12 +7,19 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import leaks
 import nbformat
+import psutil
 import pytest
+import tiny
+import torch
 import toy_tree
+from nbclient import NotebookClient
+from safetensors.torch import load_file
 
+from cardioembed_lib import training
 from cardioembed_study import paths, records
 from cardioembed_study.workflow import executed, runner
 
@@ -371,3 +378,65 @@ def test_a_run_on_pairs_that_a_book_without_glossary_does_not_have_is_refused(tm
     )
     with pytest.raises(ValueError, match=said) if said else contextlib.nullcontext():
         runner.refuse_nothing("mine", "first", pairs)
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_run_and_one_goes_on_when_one_of_them_was_killed(tmp_path):
+    """``accelerate launch`` of the real notebook; ``--multi_gpu`` means several processes here, a GPU or not."""
+    environment = os.environ | {"CARDIOEMBED_ARTIFACTS": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    executed_at = tmp_path / "embedded" / "executed"
+    record = tmp_path / "embedded" / "results" / "train.seed17.json"
+
+    def command(stem, name, *words):
+        return ["cardioembed_study.workflow.runner", f"notebooks/{stem}.ipynb", str(executed_at / name), *words]
+
+    def call(*words):
+        return subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=paths.ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    corpus = call(*command("01_corpus", "01_corpus.ipynb", "--profile", "embedded"))
+    assert corpus.wait() == 0, corpus.communicate()
+    learn = command("02_train", "x.ipynb", "--profile", "embedded", "--run", "seed17", "-p", "checkpoint_every", "2")
+    shared = call("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m", *learn)
+    kept = tmp_path / "embedded" / "runs" / "seed17" / "checkpoint" / "last.safetensors"
+    while not kept.exists():
+        assert shared.poll() is None, shared.communicate()
+        time.sleep(0.2)
+    kernels = [p for p in psutil.Process(shared.pid).children(recursive=True) if "ipykernel_launcher" in p.cmdline()]
+    next(p for p in kernels if p.environ()["RANK"] == "1").kill()
+    said = shared.communicate(timeout=300)[1]
+    assert shared.returncode != 0 and not record.exists()
+    assert "cell 'train': the kernel died" in said or "rank 0 of 2 gets no answer from another at step" in said
+    assert not psutil.wait_procs(kernels, timeout=30)[1], "a kernel outlives the training"
+    alone = call(*learn)
+    assert alone.wait() == 0, alone.communicate()
+    assert json.loads(record.read_text())["counts"]["steps"] == 10
+
+
+@pytest.mark.slow
+def test_a_notebook_starts_two_processes_that_train_the_adapter_of_one(tmp_path):
+    """accelerate's launcher for processors; ``notebook_launcher`` is the one for GPUs, and takes the same function."""
+    work = f"""
+import sys
+sys.path.insert(0, {TESTS!r})
+from pathlib import Path
+def work(folder):
+    import tiny, torch
+    from cardioembed_lib import training
+    from safetensors.torch import save_file
+    torch.set_num_threads(1)
+    found = tiny.encoder(dropout=0.0)
+    training.train(found, tiny.pairs(), tiny.SHARED["infonce"], Path(folder), progress=False)
+    save_file(tiny.adapter(found), f"{{folder}}/rank{{training.ranks()[0]}}.safetensors")
+from accelerate import debug_launcher
+debug_launcher(work, ({str(tmp_path / "two")!r},), num_processes=2)
+"""
+    shown = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(work)])
+    NotebookClient(shown, kernel_name="python3", timeout=300).execute()
+    found = tiny.encoder(dropout=0.0)
+    training.train(found, tiny.pairs(), tiny.SHARED["infonce"], tmp_path / "one", progress=False)
+    for rank in range(2):
+        shared = load_file(tmp_path / "two" / f"rank{rank}.safetensors")
+        for name, tensor in tiny.adapter(found).items():
+            torch.testing.assert_close(shared[name], tensor, rtol=1e-3, atol=1e-5, msg=name)

@@ -6,6 +6,9 @@ checked before anything starts; the output is written aside and moved once every
 A notebook that reads clinical notes runs behind a closed door: its outputs, its log and its traceback stay below
 ``restricted``, the terminal sees cells and per cent, and ``OUTPUT`` has only the outputs of cells tagged ``from-records``, run
 once more in a process that cannot open that folder. All others are such processes from the start.
+
+Started by ``accelerate launch`` as several processes, each runs ``02_train`` up to its training, which they share; the first
+alone goes on and writes.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from cardioembed_lib import files
-from cardioembed_study import clinical, paths, settings
+from cardioembed_study import clinical, paths, runs, settings
 from cardioembed_study import records as study_records
 from cardioembed_study.corpus import manifests
 from cardioembed_study.workflow import executed
@@ -47,6 +50,7 @@ BAR_SECONDS = 10  # between two states of a progress bar where nobody sees it mo
 OUTPUT_SECONDS = 60  # what a cell has printed may reach us so much later than its end, on a busy machine
 FOLDERS = ("CARDIOEMBED_ARTIFACTS", "CARDIOEMBED_MIRROR", "CARDIOEMBED_MIMIC")
 ON_NOTES = ("01_notes", "05_mimic")  # beside runs of 02_train on them
+SHARED = "train"  # the cell of 02_train that several processes share
 FROM_RECORDS = "from-records"  # tag of the cells whose outputs are published of a notebook that reads clinical notes
 
 
@@ -121,6 +125,14 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
             f"python -m ipykernel install --user --name {kernel}"
         )
     notes, output = reads_notes(notebook.stem, p), output.absolute()
+    cells: Path | NotebookNode = notebook.absolute()
+    if helps := runs.helps():
+        cells = load_notebook_node(str(notebook))
+        names = [cell.id for cell in cells.cells]
+        if SHARED not in names:
+            raise ValueError(f"{notebook.name} is no work for several processes; only 02_train shares its training")
+        cells.cells = cells.cells[: names.index(SHARED) + 1]
+        output, records = output.with_name(f".{output.stem}.rank{os.environ['RANK']}.ipynb"), ()
     room = (paths.restricted(p.profile) / "executed").absolute() if notes else output.parent
     partial, failed = (room / f"{output.stem}.{state}.ipynb" for state in ("partial", "failed"))
     room.mkdir(parents=True, exist_ok=True)
@@ -133,14 +145,16 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
             resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # a core dump holds all
             with (room / f"{output.stem}.log").open("w", encoding="utf-8") as log:
                 streams, manager = (Behind(log, sys.stdout),) * 2, muffled(log)
-                _execute(
-                    notebook.absolute(), partial, given, kernel, streams, quiet, room, kernel_manager_class=manager
-                )
+                _execute(cells, partial, given, kernel, streams, quiet, room, kernel_manager_class=manager)
+            if helps:
+                return
             shown = executed.clean(rendered(notebook, given, kernel))
             partial.replace(room / f"{output.stem}.ipynb")
         else:
             with closed():
-                _execute(notebook.absolute(), partial, given, kernel, (Lines(sys.stdout), Lines(sys.stderr)))
+                _execute(cells, partial, given, kernel, (Lines(sys.stdout), Lines(sys.stderr)))
+            if helps:
+                return
             shown = executed.clean(nbformat.read(partial, as_version=4))
         if given.get("run"):
             shown.cells[0].source = shown.cells[0].source.replace("\n", f": {given['run']}\n", 1)  # the book's sidebar
@@ -281,7 +295,7 @@ def _value(text: str) -> Any:
 
 
 def _execute(
-    notebook: Path,
+    notebook: Path | NotebookNode,
     partial: Path,
     given: Mapping[str, Any],
     kernel: str,
