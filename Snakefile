@@ -3,8 +3,10 @@
 snakemake --cores all --config profile=embedded          everything up to tables and figures
 snakemake --cores all --config profile=embedded book     and the book of this run
 
-A profile of profiles/ is the configuration. On a cluster: install the extra `cluster`, then for example
-`snakemake --executor slurm --jobs 4 --config profile=paper`.
+snakemake --cores all --config profile=open parts=8 run=seed17 -- index      its sentences, indexed on disk
+
+A profile of profiles/ is the configuration. On a cluster: install the extra `cluster`, and put in the place of `--cores all`
+`--workflow-profile profiles/slurm`.
 """
 
 import json
@@ -67,6 +69,7 @@ def conditions(stem, run=None):
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 A = place(paths.artifacts(PROFILE.name))
 RUNS = list(PROFILE.runs)
+PARTS, INDEXED = int(config.get("parts", 1)), config.get("run", "")  # of the rules embed and index
 HALF = max(1, workflow.cores // 2)  # two notebooks side by side do half as much again as one on all cores
 MTEB = settings.check("04_mteb", PROFILE.notebooks["04_mteb"])
 MIMIC = settings.check("05_mimic", PROFILE.notebooks["05_mimic"])
@@ -88,6 +91,7 @@ workdir: str(paths.ROOT)
 
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)) or "none",
+    part=r"\d+",
 
 
 rule all:
@@ -266,6 +270,29 @@ rule report:
     shell:
         "{sys.executable:q} -m cardioembed_study.workflow.runner notebooks/06_report.ipynb {output.notebook:q}"
         " --profile {PROFILE.name}"
+
+
+rule embed:
+    # A part of the sentences, as vectors of a run or of the base: --config parts=20 run=seed17
+    input:
+        rules.corpus.output,
+        expand(rules.train.output, run=INDEXED),
+    output:
+        touch(f"{A}/index/{{part}}-of-{PARTS}.{INDEXED or 'base'}"),
+    threads: workflow.cores
+    shell:
+        "{sys.executable:q} -m cardioembed_study.workflow.command embed {PROFILE.name} --run {INDEXED:q}"
+        " --part {wildcards.part}/{PARTS}"
+
+
+rule index:
+    input:
+        expand(rules.embed.output, part=range(1, PARTS + 1)),
+    output:
+        f"{A}/index/{INDEXED or 'base'}/index.faiss",
+    threads: workflow.cores
+    shell:
+        "{sys.executable:q} -m cardioembed_study.workflow.command index {PROFILE.name} --run {INDEXED:q}"
 
 
 rule book:

@@ -15,7 +15,6 @@ import bm25s
 import numpy as np
 import snowballstemmer
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 
@@ -41,20 +40,27 @@ def bm25_scores(queries: Sequence[str], passages: Sequence[str]) -> NDArray[np.f
     ((1, 2), True, 0.0)
     """
     _texts(queries, passages)
-    stemmer = snowballstemmer.stemmer("english")
-    asked, indexed = (
-        bm25s.tokenize(list(texts), stopwords="en", stemmer=stemmer.stemWords, return_ids=False, show_progress=False)
-        for texts in (queries, passages)
-    )
-    if not any(indexed):
-        raise ValueError(f"the {len(passages)} passages hold no word of two letters; look at how they were read")
-    model = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
-    model.index(indexed, show_progress=False)
+    model = bm25_index(passages)
     scores = np.zeros((len(queries), len(passages)), dtype=np.float32)
-    for row, words in enumerate(asked):
+    for row, words in enumerate(stems(queries)):
         if words:
             scores[row] = model.get_scores(words)
     return scores
+
+
+def bm25_index(passages: Sequence[str]) -> bm25s.BM25:
+    """Return the index that ``bm25_scores`` makes of N passages."""
+    if not any(words := stems(passages)):
+        raise ValueError(f"the {len(passages)} passages hold no word of two letters; look at how they were read")
+    model = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+    model.index(words, show_progress=False)
+    return model
+
+
+def stems(texts: Sequence[str]) -> list[list[str]]:
+    """Return the stems of each text, without those of stop words."""
+    options = {"stopwords": "en", "return_ids": False, "show_progress": False}
+    return bm25s.tokenize(list(texts), stemmer=snowballstemmer.stemmer("english").stemWords, **options)
 
 
 def tfidf_scores(queries: Sequence[str], passages: Sequence[str], characters: bool = False) -> NDArray[np.float32]:
@@ -115,8 +121,24 @@ def fused(*scores: ArrayLike, k: int = 60) -> NDArray[np.float32]:
     >>> fused([[3.0, 1.0]], [[0.2, 0.1]], k=2).tolist()
     [[2.0, 1.5]]
     """
-    ranks = (rankdata(np.negative(each), method="max", axis=1) for each in scores)
-    return sum((k + 1) / (k + rank) for rank in ranks).astype(np.float32)
+    total = np.zeros(np.shape(scores[0]), dtype=np.float64)
+    for row in range(len(total)):
+        for each in (np.asarray(scoring)[row] for scoring in scores):
+            total[row] += (k + 1) / (k + _ranks(each))
+    return total.astype(np.float32)
+
+
+def _ranks(scores: NDArray) -> NDArray[np.int64]:
+    """Return the rank of each of N scores, 1 for the highest; equals share the last of theirs.
+
+    Most passages share no word with a query: the lowest score is not sorted.
+    """
+    ranks = np.full(len(scores), len(scores))
+    above = np.flatnonzero(scores > scores.min())
+    order = above[np.argsort(scores[above])]
+    values = scores[order]
+    ranks[order] = len(order) - np.searchsorted(values, values)
+    return ranks
 
 
 def _texts(queries: Sequence[str], passages: Sequence[str]) -> None:

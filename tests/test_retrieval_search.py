@@ -76,6 +76,36 @@ def test_ivf_works_on_a_handful_of_passages():
     assert search.approximate(search.faiss_index(PASSAGES[:5], "ivf"), PASSAGES[:1], k=1)[1].tolist() == [[0]]
 
 
+def test_an_index_on_disk_finds_what_exact_search_finds_and_goes_on_after_a_kill(tmp_path, monkeypatch):
+    faiss = pytest.importorskip("faiss")
+
+    def parts():
+        return (PASSAGES[i : i + 500] for i in range(0, len(PASSAGES), 500))
+
+    right = search.exact(QUERIES, PASSAGES, 10)[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(faiss.IndexIVFScalarQuantizer, "add_with_ids", lambda *a: fails.pop()(*a))
+        fails = [stopped, faiss.IndexIVF.add_with_ids]
+        with pytest.raises(KeyboardInterrupt):
+            search.faiss_on_disk(parts, tmp_path / "index", len(PASSAGES))
+    assert sorted(p.name for p in (tmp_path / "index").iterdir()) == ["cells.faiss", "part000000.faiss"]
+    index = search.faiss_on_disk(parts, tmp_path / "index", len(PASSAGES))
+    found = search.approximate(index, QUERIES, 10)[1]
+    assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, right, strict=True)]) > 0.95
+    again = search.faiss_on_disk(None, tmp_path / "index", 0)  # opened, not made
+    assert search.approximate(again, QUERIES, 10)[1].tolist() == found.tolist()
+    (tmp_path / "index").rename(tmp_path / "moved")
+    assert (
+        search.approximate(search.faiss_on_disk(None, tmp_path / "moved", 0), QUERIES, 10)[1].tolist() == found.tolist()
+    )
+    with pytest.raises(ValueError, match=rf"the parts hold {len(PASSAGES):,} passages, total says 7"):
+        search.faiss_on_disk(parts, tmp_path / "other", 7)
+
+
+def stopped(*_):
+    raise KeyboardInterrupt
+
+
 def test_without_faiss_search_is_exact_and_an_index_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert search.exact([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], k=1)[1].tolist() == [[1]]

@@ -1,21 +1,28 @@
 """Which passages are nearest to a query, among many?
 
-Records are made from exact search; an index of FAISS, an extra that this project does not need, is for millions of passages.
+Records are made from exact search; an index of FAISS, an extra that this project does not need, is for millions of passages:
+in memory (``faiss_index``), or on disk where they are more than memory holds (``faiss_on_disk``).
 
 Shapes: Q queries, N passages, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from cardioembed_lib import files
 
 if TYPE_CHECKING:
     import faiss
 
 KINDS = ("flat", "hnsw", "ivf")
+LEARNT, CELLS = 64, 4096  # passages a cell that an index on disk learns its cells from; cells at most
 
 
 def exact(
@@ -70,11 +77,7 @@ def faiss_index(passages: ArrayLike, kind: str = "flat") -> faiss.Index:
     >>> faiss_index([[1.0, 0.0], [0.0, 1.0]]).ntotal
     2
     """
-    try:
-        import faiss
-    except ModuleNotFoundError as error:
-        advice = 'pip install "cardioembed-reproduced[search]", or search with `exact`'
-        raise ModuleNotFoundError(f"an index of passages needs FAISS; {advice}", name="faiss") from error
+    faiss = _faiss()
     p = _vectors(passages, "passages")
     width = p.shape[1]
     if kind == "flat":
@@ -91,6 +94,79 @@ def faiss_index(passages: ArrayLike, kind: str = "flat") -> faiss.Index:
         raise ValueError(f"no index {kind!r}; known: {', '.join(KINDS)}")
     index.add(p)
     return index
+
+
+def faiss_on_disk(
+    parts: Callable[[], Iterable[ArrayLike]], folder: Path, total: int, probes: int = 64, progress: bool = False
+) -> faiss.Index:
+    """Return an inner-product index of any number of passages, which lie on disk: what a search reads is read from there.
+
+    Inverted lists (as ``ivf``) of vectors in one byte a number, a quarter of float32. Parts are indexed one after another and
+    each is written; called again after a kill, the parts that are written are passed over. A finished index is opened.
+
+    Args:
+        parts: gives normalised vectors, (n, D) at a time, such as ``embeddings.stream`` does; is called twice, since cells are
+            learnt from every so-manyth vector.
+        folder: where ``cells.faiss``, ``part<i>.faiss`` and in the end ``index.faiss`` with ``lists.ivfdata`` lie.
+        total: passages of all parts, for the number of cells: 4 * sqrt(total), at most ``CELLS``.
+        probes: cells looked into by a search.
+        progress: show a bar.
+
+    Raises:
+        ValueError: the parts hold fewer or more passages than ``total``, NaN, or a shape that is not (n, D).
+        ModuleNotFoundError: FAISS is not installed.
+    """
+    faiss = _faiss()
+    from faiss.contrib.ondisk import merge_ondisk
+
+    done, cells = folder / "index.faiss", folder / "cells.faiss"
+    if not done.exists():
+        if not cells.exists():
+            with files.replacing(cells) as aside:
+                faiss.write_index(_learnt(faiss, parts(), total), str(aside))
+        made, n = [], 0
+        with tqdm(total=total, unit="vector", unit_scale=True, desc="index", disable=not progress) as bar:
+            for i, part in enumerate(parts()):
+                made.append(folder / f"part{i:06}.faiss")
+                if not made[-1].exists():
+                    index = faiss.read_index(str(cells))
+                    index.add_with_ids(_vectors(part, "passages"), np.arange(n, n + len(part)))
+                    with files.replacing(made[-1]) as aside:
+                        faiss.write_index(index, str(aside))
+                n += len(part)
+                bar.update(len(part))
+        if n != total:
+            raise ValueError(f"the parts hold {n:,} passages, total says {total:,}; delete {folder.name}/ and say {n}")
+        index = faiss.read_index(str(cells))
+        merge_ondisk(index, list(map(str, made)), str(folder / "lists.ivfdata"))
+        with files.replacing(done) as aside:
+            faiss.write_index(index, str(aside))
+        for file in made:
+            file.unlink()
+    index = faiss.read_index(str(done), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR)
+    faiss.extract_index_ivf(index).nprobe = probes
+    return index
+
+
+def _learnt(faiss, parts: Iterable[ArrayLike], total: int) -> faiss.Index:
+    """Return an empty index whose cells are learnt from ``LEARNT`` vectors a cell, from all over the parts."""
+    cells = max(1, min(round(4 * total**0.5), CELLS, total // LEARNT))
+    step = max(1, total // (LEARNT * cells))
+    sample = np.concatenate([_vectors(part, "passages")[::step] for part in parts])
+    width, form = sample.shape[1], faiss.ScalarQuantizer.QT_8bit
+    index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(width), width, cells, form, faiss.METRIC_INNER_PRODUCT)
+    index.cp.niter = 10
+    index.train(sample)
+    return index
+
+
+def _faiss():
+    try:
+        import faiss
+    except ModuleNotFoundError as error:
+        advice = 'pip install "cardioembed-reproduced[search]", or search with `exact`'
+        raise ModuleNotFoundError(f"an index of passages needs FAISS; {advice}", name="faiss") from error
+    return faiss
 
 
 def approximate(index: faiss.Index, queries: ArrayLike, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -1,19 +1,29 @@
-"""What does a person type? ``cardioembed fetch | seal | preview NAME``, ``cardioembed search PROFILE QUESTION``."""
+"""What does a person type? ``cardioembed fetch | seal | preview NAME``, ``cardioembed search PROFILE QUESTION``.
+
+Of more sentences than memory holds, ``embed`` computes the vectors of a part, as jobs of a cluster do, and ``index`` puts all on
+disk for ``search``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
+from numpy.typing import NDArray
 
 from cardioembed_lib import files
 from cardioembed_study import paths, records, settings
 from cardioembed_study.corpus import manifests
+
+if TYPE_CHECKING:
+    import faiss
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     search.add_argument(
         "--run", default="", help="a run of 02_train beside the base; by default the first of 03_retrieval"
     )
+    embed = commands.add_parser(
+        "embed", help="keep the vectors of a part of a profile's sentences: one job of a cluster"
+    )
+    index = commands.add_parser(
+        "index", help="index a profile's sentences on disk, where they are too many for memory; search then uses it"
+    )
+    for parser_of in (embed, index):
+        parser_of.add_argument("profile", help="a file of profiles/ whose 01_corpus has run")
+        parser_of.add_argument("--run", default="", help="a run of 02_train; by default the base")
+    embed.add_argument("--part", default="1/1", help="which of how many, such as 3/20 (1/1)")
     search.add_argument("-k", type=int, default=5, help="sentences shown (5)")
     negatives = commands.add_parser(
         "negatives", help="draw mined hard negatives for a person to judge, as CSV with texts"
@@ -84,42 +104,86 @@ def answers(profile: str, question: str, run: str, k: int) -> Iterator[str]:
         FileNotFoundError: no such profile, or its passages or the run are not there, with the notebook that makes them.
         ValueError: no such run, an empty question, or k below 1.
     """
-    known = settings.profile(profile)
-    if (
-        run and run not in known.runs and not records.path(profile, "train", run).is_file()
-    ):  # one started by hand has one
-        raise ValueError(f"profile {profile} has no run {run!r}; {files.near_miss(run, known.runs)}")
-    folder, asked = paths.artifacts(profile), settings.check("03_retrieval", known.notebooks["03_retrieval"])
-    file = paths.need(folder / "corpus" / "passages.parquet", "01_corpus")
-    table, base, adapters = pl.read_parquet(file).filter(kind="sentence"), asked.base, {"base": None}
+    asked = settings.check("03_retrieval", settings.profile(profile).notebooks["03_retrieval"])
     trained = [name for name in asked.runs[:1] if (paths.run(profile, name) / "adapter").exists()]
-    for name in [run] if run else trained:
-        base = records.read(paths.need(records.path(profile, "train", name), "02_train"))["params"]["base"]
-        adapters[name] = paths.need(paths.run(profile, name) / "adapter", "02_train")
-    found = {name: _nearest(table, question, k, base, adapter, folder) for name, adapter in adapters.items()}
-    yield f"base is {base}" + "".join(f", {name} its tuned model" for name in adapters if name != "base")
+    found, table = {}, None
+    for name in ["", *([run] if run else trained)]:
+        pool = _Pool(profile, name, base_of=run or "".join(trained))
+        found[name or "base"], table = pool.nearest(question, k), pool.table
+    yield f"base is {pool.base}" + "".join(f", {name} its tuned model" for name in found if name != "base")
     width = max(map(len, found))
     for place, hits in enumerate(zip(*found.values(), strict=True), start=1):
-        for name, (score, row) in zip(found, hits, strict=True):
+        for name, (score, number) in zip(found, hits, strict=True):
+            row = table.row(number, named=True)
             yield f"{place}  {name:<{width}}  {score:.3f}  {row['document']}, {row['section']}\n     {row['text']}"
 
 
-def _nearest(
-    table: pl.DataFrame, question: str, k: int, base: str, adapter: Path | None, folder: Path
-) -> list[tuple[float, dict[str, str]]]:
-    """Return the cosines and the rows of the passages that one model finds nearest, best first."""
-    # Here, since they take seconds to load and no other command needs them.
-    from cardioembed_lib import encoder, models
-    from cardioembed_study import embeddings
-    from cardioembed_study.retrieval import search
+class _Pool:
+    """A profile's sentences as one model sees them.
 
-    model = models.load(models.spec(base, paths.MODELS), adapter=adapter)
-    asked = encoder.encode(model, [question], prompt=model.prompts.get("query", ""))
-    texts, prompt = table["text"].to_list(), model.prompts.get("document", "")
-    room = adapter.parents[2] if adapter else folder  # vectors lie with what they are made of
-    pool = embeddings.cached(room / "embeddings", model, texts, prompt=prompt, progress=True)
-    scores, places = search.exact(asked, pool, min(k, len(texts)))
-    return [(float(score), table.row(int(i), named=True)) for score, i in zip(scores[0], places[0], strict=True)]
+    Args:
+        profile: whose passages.
+        run: of ``02_train``; empty: the base.
+        base_of: the run whose base it is, where ``run`` is empty; empty: that of ``03_retrieval``.
+    """
+
+    def __init__(self, profile: str, run: str, base_of: str = "") -> None:
+        from cardioembed_lib import models  # here, since it takes seconds to load and few commands need it
+
+        known, made = settings.profile(profile), run or base_of
+        if (
+            made and made not in known.runs and not records.path(profile, "train", made).is_file()
+        ):  # one started by hand
+            raise ValueError(f"profile {profile} has no run {made!r}; {files.near_miss(made, known.runs)}")
+        file = paths.need(paths.artifacts(profile) / "corpus" / "passages.parquet", "01_corpus")
+        self.table = pl.read_parquet(file).filter(kind="sentence")
+        self.base = settings.check("03_retrieval", known.notebooks["03_retrieval"]).base
+        if made:
+            self.base = records.read(paths.need(records.path(profile, "train", made), "02_train"))["params"]["base"]
+        adapter = paths.need(paths.run(profile, run) / "adapter", "02_train") if run else None
+        self.model = models.load(models.spec(self.base, paths.MODELS), adapter=adapter)
+        room = adapter.parents[2] if adapter else paths.artifacts(profile)  # vectors lie with what they are made of
+        self.vectors = room / "embeddings"
+        self.index = room / "index" / (run or "base")
+        self.key = f"{files.sha256(file)} {self.model.revision}"
+
+    def shards(self, part: int = 1, parts: int = 1) -> Iterator[NDArray]:
+        """Yield the vectors of a part of the sentences, computed where they are not kept already."""
+        from cardioembed_study import embeddings
+
+        texts = self.table["text"].to_list()
+        shards = -(-len(texts) // embeddings.SHARD)
+        first, last = (embeddings.SHARD * (shards * i // parts) for i in (part - 1, part))
+        prompt = self.model.prompts.get("document", "")
+        return embeddings.stream(self.vectors, self.model, texts[first:last], prompt=prompt, progress=True)
+
+    def nearest(self, question: str, k: int) -> list[tuple[float, int]]:
+        """Return cosines and rows of the k nearest sentences, best first: of all, or by the index where there is one."""
+        from cardioembed_lib import encoder
+        from cardioembed_study import embeddings
+        from cardioembed_study.retrieval import search
+
+        asked = encoder.encode(self.model, [question], prompt=self.model.prompts.get("query", ""))
+        k = min(k, len(self.table))
+        if self._of() == self.key and (self.index / "index.faiss").exists():
+            scores, places = search.approximate(self.indexed(), asked, k)
+        else:
+            scores, places = search.exact(asked, embeddings.joined(list(self.shards())), k)
+        return [(float(score), int(place)) for score, place in zip(scores[0], places[0], strict=True) if place >= 0]
+
+    def _of(self) -> str:
+        """Return what the index on disk is of."""
+        file = self.index / "of.txt"
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
+    def indexed(self) -> faiss.Index:
+        """Return the index on disk, made where it is not, or is of other sentences or weights."""
+        from cardioembed_study.retrieval import search
+
+        if self._of() != self.key:
+            shutil.rmtree(self.index, ignore_errors=True)
+            files.write(self.index / "of.txt", self.key)
+        return search.faiss_on_disk(self.shards, self.index, len(self.table), progress=True)
 
 
 def _reviewed(chosen: argparse.Namespace) -> str:
@@ -165,6 +229,13 @@ def _lines(chosen: argparse.Namespace) -> Iterator[str]:
         return answers(chosen.profile, chosen.question, chosen.run, chosen.k)
     if chosen.command in ("negatives", "judged"):
         return iter([_reviewed(chosen)])
+    if chosen.command == "embed":
+        if not (asked := re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", chosen.part)) or int(asked[1]) > int(asked[2]):
+            raise ValueError(f"--part is {chosen.part!r}; wanted which of how many, such as 3/20")
+        n = sum(map(len, _Pool(chosen.profile, chosen.run).shards(int(asked[1]), int(asked[2]))))
+        return iter([f"{n:,} sentences"])
+    if chosen.command == "index":
+        return iter([f"{_Pool(chosen.profile, chosen.run).indexed().ntotal:,} sentences"])
     if chosen.command == "seal":
         return iter([str(manifests.seal(chosen.name))])
     source = manifests.load(chosen.name)
