@@ -14,12 +14,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from cardioembed_lib import fused, packing, pooling
+from cardioembed_lib import fused, lora, packing, pooling
 
 TOKEN_BUDGET = 1024  # tokens in one forward pass; on a CPU more no longer fits its caches (benchmarks/train.py)
 EVEN = 4  # chunks while learning come in multiples of this, so that up to as many threads have as much to do
@@ -104,6 +104,8 @@ def forward(
     threads = threads_for(encoder)
     # A dropout is drawn by chunk: while learning, chunks are the same whatever number of threads shares them.
     parts = chunks([len(x) for x in ids], _share(ids, token_budget, EVEN if learnt else threads))
+    if lora.sharded(encoder.model):
+        parts = _as_many(parts, encoder.device)
     again = cached and threads == 1  # side by side, nothing draws from torch's generator
     seed = int(torch.empty((), dtype=torch.int64).random_()) if learnt else 0
     device = encoder.device.type
@@ -152,6 +154,16 @@ class _Chunked(torch.autograd.Function):
         return *[None] * 5, *total
 
 
+def _as_many(parts: list[np.ndarray], device: torch.device) -> list[np.ndarray]:
+    """Return the chunks, as many on every rank: each pass through a sharded block takes all ranks."""
+    wanted = torch.tensor(len(parts), device=device)
+    distributed.all_reduce(wanted, distributed.ReduceOp.MAX)
+    while len(parts) < wanted:
+        longest = max(range(len(parts)), key=lambda part: len(parts[part]))
+        parts[longest : longest + 1] = np.array_split(parts[longest], 2)
+    return parts
+
+
 def _vectors(encoder: Encoder, ids: Sequence[Sequence[int]]) -> Tensor:
     """Return the pooled vectors of one chunk, without padding where the model allows it."""
     if packing.allowed(encoder.model):
@@ -163,9 +175,11 @@ def _vectors(encoder: Encoder, ids: Sequence[Sequence[int]]) -> Tensor:
 def threads_for(encoder: Encoder) -> int:
     """Return how many chunks run side by side: on a CPU one a thread.
 
-    One at a time where a dropout draws from the one shared generator, and on a quantised base: its layers change at first use.
+    One at a time where a dropout draws from the one shared generator, on a sharded base, and on a quantised one: its layers
+    change at first use.
     """
-    alone = getattr(encoder.model, "is_quantized", False) or not fused.drawn_here(encoder.model)
+    model = encoder.model
+    alone = getattr(model, "is_quantized", False) or lora.sharded(model) or not fused.drawn_here(model)
     return 1 if alone or encoder.device.type != "cpu" else min(MOST, torch.get_num_threads())
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from peft.tuners.lora import Linear as Lora
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
 # oneDNN's product, which torch.compile calls: in float32 on a processor a tenth faster than MKL's, which torch itself calls
@@ -40,7 +41,7 @@ def draws(*key: int) -> Iterator[None]:
 def fused(model: nn.Module) -> Iterator[None]:
     """Compute a model's LoRA layers as this module does, for as long as the block runs; the same but for rounding and draws.
 
-    Left as they are: layers on a quantised base or one that learns, and those of variants such as DoRA.
+    Left as they are: layers on a quantised or sharded base or one that learns, and those of variants such as DoRA.
     """
     groups = [_Together(layers, number) for number, layers in enumerate(_groups(model))]
     try:
@@ -71,6 +72,7 @@ def _groups(model: nn.Module) -> Iterator[list[Lora]]:
 def _plain(layer: Lora) -> bool:
     return (
         type(layer.base_layer) in (nn.Linear, Linear)
+        and not isinstance(layer.base_layer.weight, DTensor)
         and list(layer.lora_A) == ["default"]
         and not getattr(layer, "lora_variant", None)
         and not any(layer.lora_bias.values())

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoModel, BitsAndBytesConfig, PretrainedConfig
 
 # A linear layer's name says its role; feed-forward is every other linear layer of a block.
@@ -102,6 +104,29 @@ def keep_differentiable(model: nn.Module) -> nn.Module:
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+def shard(model: nn.Module) -> nn.Module:
+    """Return a model whose frozen blocks are shared out: a rank holds its part, and borrows a block's rest to compute it.
+
+    Fully sharded data parallel (Zhao et al. 2023, arXiv 2304.11277), for a base that one GPU cannot hold; what is trained stays
+    whole on every rank, and so does a checkpoint. All ranks must compute together from then on, dev scores too
+    (``training.train`` does). Its adapter's layers are peft's own, not ``fused``.
+
+    Args:
+        model: with its adapter attached, on this rank's device; torch.distributed must be initialised.
+    """
+    mesh = init_device_mesh(next(model.parameters()).device.type, (distributed.get_world_size(),))
+    for block in max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len):
+        fully_shard(block, mesh=mesh, ignored_params={p for p in block.parameters() if p.requires_grad})
+        block.unshard()  # makes its tensors: made in inference mode, nothing could learn through them
+        block.reshard()
+    return model
+
+
+def sharded(model: nn.Module) -> bool:
+    """Return whether ``shard`` has shared out the model."""
+    return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 def attach(

@@ -25,7 +25,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
-from cardioembed_lib import checkpoint, files, fused, hierarchical, losses
+from cardioembed_lib import checkpoint, files, fused, hierarchical, lora, losses
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib.encoder import Encoder
 
@@ -303,8 +303,9 @@ def train(
     The state is kept in ``folder/checkpoint/last.safetensors``; called again after a kill, training goes on from there and
     ends, on one machine, with the bitwise same adapter. Only the adapter's dropout is active (``train_mode``).
 
-    Under torch.distributed every rank calls this with the same arguments, each with its own copy of the model; rank 0 alone
-    evaluates and writes, and all see its scores. A run may go on in another number of processes.
+    Under torch.distributed every rank calls this with the same arguments, each with its own copy of the model, or all with one
+    (``lora.shard``); rank 0 alone evaluates (of a shared one, all do) and writes, and all see its scores. A run may go on in
+    another number of processes.
 
     Args:
         encoder: base with an adapter (``lora.attach``), or trained as a whole (``lora.whole``); only tensors that require
@@ -414,7 +415,7 @@ def _judge(encoder: Encoder, evaluate: Callable[[Encoder], float], plan: Plan, s
     """Score the model on dev, keep it if it is the best so far, stop when patience is spent."""
     encoder.model.eval()
     rank, processes = ranks()
-    score = float(evaluate(encoder)) if rank == 0 else 0.0
+    score = float(evaluate(encoder)) if rank == 0 or lora.sharded(encoder.model) else 0.0
     if processes > 1:
         told = torch.tensor(score, dtype=torch.float64, device=encoder.device)
         distributed.broadcast(told, 0)

@@ -564,9 +564,9 @@ def test_a_run_killed_anywhere_ends_with_the_very_same_bytes(processes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", tiny.SHARED)
-@pytest.mark.parametrize(("name", "world"), [("2", 2), ("4", 4), ("lost", 4)])
+@pytest.mark.parametrize(("name", "world"), [("2", 2), ("4", 4), ("lost", 4), ("sharded", 2)])
 def test_processes_that_share_each_batch_train_the_adapter_of_one(processes, loss, name, world):
-    """Also where two began, one of them died, and four went on."""
+    """Also where two began, one of them died, and four went on; and where two share the base as well."""
     one, shared = processes[0] / "one" / loss, processes[0] / name / loss
     first, *others = (read(shared / f"rank{rank}.safetensors") for rank in range(world))
     assert all(same(first, other) for other in others)
