@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py [--bits 0|8] [--steps 30] [--out benchmarks/results]
     python benchmarks/gpu.py --tiny          # the same code, a toy shape: runs anywhere in seconds
+    python benchmarks/gpu.py --memory        # on a processor: what autograd keeps of one block, for the table of cards
 
 The shape of Qwen3-Embedding-8B (``models.yaml``) with random weights: speed and memory do not depend on what they are. Rank
 16 on all linear layers, batches of 128 pairs of sentences as long as a textbook's, gradient checkpointing. The share of the
@@ -16,19 +17,21 @@ import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import Qwen3Config, Qwen3Model
+from transformers import AttentionInterface, Qwen3Config, Qwen3Model
 
 from cardioembed_lib import encoder as encoders
-from cardioembed_lib import lora, models, training
+from cardioembed_lib import fused, lora, models, packing, training
 from cardioembed_study import paths, records
 
 MODEL = "Qwen3-Embedding-8B"
 RANK, BATCH = 16, 128  # CardioEmbed, section 2.2
 WARM_UP = 5  # steps that are not timed
+COUNTED, TOKENS = 512, 33  # tokens of a count of memory; of a text, as in benchmarks/train.py
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -39,7 +42,10 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--token-budget", type=int, default=16384)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
+    parser.add_argument("--memory", action="store_true")
     given = parser.parse_args(arguments)
+    if given.memory:
+        return memory(given)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not given.tiny:
         raise ValueError("no CUDA device here; an 8B model needs one: run with --tiny to see that the code works")
@@ -78,6 +84,57 @@ def main(arguments: list[str] | None = None) -> dict:
     for key, value in record["metrics"].items():
         print(f"{key:24} {value:12.4f}")
     return record
+
+
+def memory(given: argparse.Namespace) -> dict:
+    """Count the bytes a token and block that autograd keeps, with and without checkpoints, write the record, and return it."""
+    shape, metrics = config(given.tiny), {}
+    for name, checkpoints in (("kept", False), ("kept with checkpoints", True)):
+        one, two = (kept(shape, layers, checkpoints) for layers in (1, 2))
+        metrics[name] = (two - one) / COUNTED
+        print(f"{name:24} {metrics[name]:12,.0f} bytes a token and block")
+    counts = {"tokens": COUNTED, "pairs": BATCH, "tokens_a_text": TOKENS}
+    params = {"shape": "tiny" if given.tiny else MODEL, "rank": RANK, "dropout": 0.05}
+    path = given.out / f"memory{'-tiny' if given.tiny else ''}.json"
+    return records.write(path, metrics=metrics, counts=counts, inputs=[], params=params)
+
+
+def kept(shape: Qwen3Config, layers: int, checkpoints: bool) -> int:
+    """Return the bytes that autograd keeps of ``COUNTED`` tokens in so many blocks, a GPU's attention kernel supposed."""
+    small = Qwen3Config(**shape.to_dict() | {"num_hidden_layers": layers, "layer_types": None, "vocab_size": 1000})
+    found = build(small, 0, "cpu")
+    packing.allow(found.model.get_base_model())
+    if not checkpoints:
+        found.model.gradient_checkpointing_disable()
+    training.train_mode(found.model)
+    weights = {p.untyped_storage().data_ptr() for p in found.model.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if (storage := tensor.untyped_storage()).data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    kernel = mock.patch.dict(AttentionInterface._global_mapping, {packing.NAME: _attention})
+    with kernel, fused.fused(found.model), fused.draws(0), hooks, torch.autocast("cpu", torch.bfloat16):
+        encoders._vectors(found, [[5] * 32] * (COUNTED // 32))
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+class _Kernel(torch.autograd.Function):
+    """In the place of variable-length attention: it keeps what the kernel keeps, and computes nothing."""
+
+    @staticmethod
+    def forward(ctx, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        out = q.contiguous().clone()
+        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
+        return out
+
+
+def _attention(module, query, key, value, mask, **given):
+    q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
+    return _Kernel.apply(q, k, v)[None], None
 
 
 def config(tiny: bool) -> Qwen3Config:

@@ -6,11 +6,12 @@ Shapes: B texts, T tokens, D width.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -201,14 +202,21 @@ def side_by_side(task: Callable, parts: Iterable, threads: int) -> Iterator:
         yield from map(task, parts)
         return
     before = torch.get_num_threads()
-    each = max(1, before // threads)
-    torch.set_num_threads(each)
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(each,))
+    torch.set_num_threads(each := max(1, before // threads))
+    started = [_pool(os.getpid(), threads, each).submit(task, part) for part in parts]
     try:
-        yield from pool.map(task, parts)
+        yield from (future.result() for future in started)
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in started:
+            future.cancel()
+        wait(started)
         torch.set_num_threads(before)
+
+
+@lru_cache
+def _pool(process: int, threads: int, each: int) -> ThreadPoolExecutor:
+    """Return the threads of a process, always the same: memory that one has freed is its own, and lost to a new one."""
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(each,))
 
 
 @contextmanager

@@ -127,6 +127,46 @@ def part_rows(record: Mapping) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["precision"] != "float32", row["training"] != "all"))
 
 
+CARDS, RESERVE = (16, 24, 48, 80), 1.5  # GB; kept free for the driver and gaps between tensors
+BITS = {16: 16.0, 8: 8.0, 4: 4.5}  # a number of the blocks' products takes, with the scales of its group
+
+
+def memory_rows(record: Mapping, shape: Mapping[str, int], parameters: int, trained: int) -> list[dict[str, Any]]:
+    """Return what a step of the paper's training takes on a GPU: arithmetic, on what ``benchmarks/gpu.py --memory`` counted.
+
+    Args:
+        record: of that count: bytes a token and block that autograd keeps, and the batch.
+        shape: ``layers``, ``width`` and ``vocabulary`` of the base.
+        parameters: of the base.
+        trained: numbers of the adapter; each takes 16 bytes: weight, gradient and two moments in float32.
+    """
+    tokens = 3 * record["counts"]["pairs"] * record["counts"]["tokens_a_text"]
+    words = shape["vocabulary"] * shape["width"]
+    block, checkpoint = record["metrics"]["kept"], record["metrics"]["kept with checkpoints"]
+    kept = {
+        "every block's": block * shape["layers"] * tokens,
+        "checkpoints, and one block's": (checkpoint * shape["layers"] + block) * tokens,
+        "checkpoints, an eighth of the batch at a time": (checkpoint * shape["layers"] + block) * tokens / 8,
+    }
+    rows = []
+    for bits, each in BITS.items():
+        weights = (parameters - words) * each / 8 + words * 2
+        for activations, size in kept.items():
+            total = (weights + 16 * trained + size) / 1e9 + RESERVE
+            rows.append(
+                {
+                    "base, bits": bits,
+                    "activations kept": activations,
+                    "weights, GB": f"{weights / 1e9:.1f}",
+                    "adapter and optimiser, GB": f"{16 * trained / 1e9:.1f}",
+                    "activations, GB": f"{size / 1e9:.1f}",
+                    "all, GB": f"{total:.1f}",
+                    "smallest card, GB": next((str(card) for card in CARDS if total <= card), "none of these"),
+                }
+            )
+    return rows
+
+
 def against_peers(records: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]:
     """Return ours beside sentence-transformers and the processor's limit: a panel an act, a dot an arm, a line over its rounds.
 
