@@ -93,7 +93,11 @@ def memory(given: argparse.Namespace) -> dict:
         one, two = (kept(shape, layers, checkpoints) for layers in (1, 2))
         metrics[name] = (two - one) / COUNTED
         print(f"{name:24} {metrics[name]:12,.0f} bytes a token and block")
-    counts = {"tokens": COUNTED, "pairs": BATCH, "tokens_a_text": TOKENS}
+    with torch.device("meta"):
+        whole = Qwen3Model(shape)
+    counts = {"tokens": COUNTED, "pairs": BATCH, "tokens_a_text": TOKENS, "layers": shape.num_hidden_layers}
+    counts |= {"parameters": sum(p.numel() for p in whole.parameters()), "words": whole.embed_tokens.weight.numel()}
+    counts |= {"trained": lora.count(whole, RANK, "all-linear")}
     params = {"shape": "tiny" if given.tiny else MODEL, "rank": RANK, "dropout": 0.05}
     path = given.out / f"memory{'-tiny' if given.tiny else ''}.json"
     return records.write(path, metrics=metrics, counts=counts, inputs=[], params=params)

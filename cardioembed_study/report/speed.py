@@ -131,34 +131,29 @@ CARDS, RESERVE = (16, 24, 48, 80), 1.5  # GB; kept free for the driver and gaps 
 BITS = {16: 16.0, 8: 8.0, 4: 4.5}  # a number of the blocks' products takes, with the scales of its group
 
 
-def memory_rows(record: Mapping, shape: Mapping[str, int], parameters: int, trained: int) -> list[dict[str, Any]]:
+def memory_rows(record: Mapping) -> list[dict[str, Any]]:
     """Return what a step of the paper's training takes on a GPU: arithmetic, on what ``benchmarks/gpu.py --memory`` counted.
 
-    Args:
-        record: of that count: bytes a token and block that autograd keeps, and the batch.
-        shape: ``layers``, ``width`` and ``vocabulary`` of the base.
-        parameters: of the base.
-        trained: numbers of the adapter; each takes 16 bytes: weight, gradient and two moments in float32.
+    A number of the adapter takes 16 bytes: weight, gradient and two moments in float32. Words are kept in 16 bits.
     """
-    tokens = 3 * record["counts"]["pairs"] * record["counts"]["tokens_a_text"]
-    words = shape["vocabulary"] * shape["width"]
-    block, checkpoint = record["metrics"]["kept"], record["metrics"]["kept with checkpoints"]
+    n, block, checkpoint = record["counts"], record["metrics"]["kept"], record["metrics"]["kept with checkpoints"]
+    tokens = 3 * n["pairs"] * n["tokens_a_text"]
     kept = {
-        "every block's": block * shape["layers"] * tokens,
-        "checkpoints, and one block's": (checkpoint * shape["layers"] + block) * tokens,
-        "checkpoints, an eighth of the batch at a time": (checkpoint * shape["layers"] + block) * tokens / 8,
+        "every block's": block * n["layers"] * tokens,
+        "checkpoints, and one block's": (checkpoint * n["layers"] + block) * tokens,
+        "the same, an eighth of the batch at a time": (checkpoint * n["layers"] + block) * tokens / 8,
     }
     rows = []
     for bits, each in BITS.items():
-        weights = (parameters - words) * each / 8 + words * 2
+        weights = (n["parameters"] - n["words"]) * each / 8 + n["words"] * 2
         for activations, size in kept.items():
-            total = (weights + 16 * trained + size) / 1e9 + RESERVE
+            total = (weights + 16 * n["trained"] + size) / 1e9 + RESERVE
             rows.append(
                 {
                     "base, bits": bits,
                     "activations kept": activations,
                     "weights, GB": f"{weights / 1e9:.1f}",
-                    "adapter and optimiser, GB": f"{16 * trained / 1e9:.1f}",
+                    "adapter and optimiser, GB": f"{16 * n['trained'] / 1e9:.1f}",
                     "activations, GB": f"{size / 1e9:.1f}",
                     "all, GB": f"{total:.1f}",
                     "smallest card, GB": next((str(card) for card in CARDS if total <= card), "none of these"),
@@ -223,6 +218,95 @@ def growth(record: Mapping) -> tuple[Figure, pl.DataFrame]:
         handles, names = axes[0].get_legend_handles_labels()
         fig.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     return fig, drawn
+
+
+def batches(record: Mapping) -> tuple[Figure, pl.DataFrame]:
+    """Return the dev MRR against the batch size, a point a seed and a line over their means, where pairs or steps are equal.
+
+    Args:
+        record: of ``benchmarks/batch.py``.
+    """
+    rows = [
+        {"kept equal": name.split(",")[0], "dev_mrr": score}
+        | {k: m[k] for k in ("batch_size", "learning_rate", "steps")}
+        for name, m in record["metrics"].items()
+        for score in m["all"]
+    ]
+    drawn = pl.DataFrame(rows)
+    base = next(m["dev_mrr_base"] for m in record["metrics"].values() if "dev_mrr_base" in m)
+    with show.canvas(figsize=(7.2, 4.2)) as (fig, ax):
+        ax.axhline(base, color="grey", lw=1, ls=":", label="base")
+        for i, (kind, part) in enumerate(drawn.group_by("kept equal", maintain_order=True)):
+            means = part.group_by("batch_size", maintain_order=True).mean()
+            style = {"color": show.COLOURS[i], "marker": "os"[i % 2]}
+            ax.plot(means["batch_size"], means["dev_mrr"], ls="-", **style | {"marker": ""})
+            ax.plot(part["batch_size"], part["dev_mrr"], ls="", label=kind[0], **style)
+            for row in means.iter_rows(named=True):
+                at = (row["batch_size"], part.filter(batch_size=row["batch_size"])["dev_mrr"].max())
+                ax.annotate(
+                    f"{row['steps']:.0f} steps", at, (0, 7), textcoords="offset points", ha="center", fontsize=8
+                )
+        ax.set(xscale="log", xlabel="pairs a batch", ylabel="MRR, dev documents")
+        ax.set_xticks(sizes := sorted(set(drawn["batch_size"])), [f"{size:,}" for size in sizes])
+        ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        ax.margins(y=0.15)
+        ax.legend(frameon=False)
+    return fig, drawn
+
+
+def on_disk(record: Mapping) -> tuple[Figure, pl.DataFrame]:
+    """Return recall against milliseconds a query of indexes on disk, a line a number of vectors, a point a number of cells.
+
+    Args:
+        record: of ``benchmarks/search.py``.
+    """
+    rows = [
+        {"vectors": int(name.split(", ")[1]), "cells": int(cells)} | point
+        for name, m in record["metrics"].items()
+        if name.startswith("vectors")
+        for cells, point in m["probes"].items()
+    ]
+    drawn = pl.DataFrame(rows)
+    with show.canvas(figsize=(7.2, 4.2)) as (fig, ax):
+        for i, (n, part) in enumerate(drawn.group_by("vectors", maintain_order=True)):
+            style = {"color": show.COLOURS[i], "marker": "osD"[i % 3], "label": f"{n[0]:,} vectors"}
+            ax.plot(part["ms_a_query"], part["recall"], **style)
+            for row in part.iter_rows(named=True):
+                at = (row["ms_a_query"], row["recall"])
+                ax.annotate(row["cells"], at, (4, -12), textcoords="offset points", fontsize=8, color=style["color"])
+        machine = f"{record['device']}, {record['counts']['threads']} threads"
+        ax.set(xscale="log", xlabel=f"ms a query; at each point, cells looked into\n{machine}", ylim=(0, 1.03))
+        ax.set_ylabel(f"share found of the {record['counts']['neighbours']} nearest")
+        _plain_ticks(ax, "x")
+        ax.legend(frameon=False)
+    return fig, drawn
+
+
+def index_rows(record: Mapping) -> list[dict[str, Any]]:
+    """Return what indexes on disk took to build, and what their searches hold, a row a number of vectors."""
+    return [
+        {
+            "vectors": int(name.split(", ")[1]),
+            "built in, s": f"{m['build_seconds']:.0f}",
+            "on disk, GB": f"{m['disk_gb']:.2f}",
+            "most memory, GB": f"{m['gb']:.2f}",
+            **{f"{cells} cells": f"{p['recall']:.3f}, {p['ms_a_query']:.2f} ms" for cells, p in m["probes"].items()},
+        }
+        for name, m in record["metrics"].items()
+        if name.startswith("vectors")
+    ]
+
+
+def word_rows(record: Mapping) -> list[dict[str, Any]]:
+    """Return how many queries a second are answered by words, and by their fusion with a model's scores."""
+    return [
+        {
+            "by words": name.removeprefix("words, "),
+            "queries/s": f"{m['median']:,.0f} ({min(m['all']):,.0f} to {max(m['all']):,.0f})",
+        }
+        for name, m in record["metrics"].items()
+        if name.startswith("words")
+    ]
 
 
 def latency(record: Mapping) -> tuple[Figure, pl.DataFrame]:
