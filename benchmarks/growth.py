@@ -25,11 +25,12 @@ import numpy as np
 import polars as pl
 import torch
 from encode import apart
+from mimic import generate
 
 from cardioembed_lib import encoder, fused, lora, models, training
 from cardioembed_study import paths, records, settings
 from cardioembed_study.corpus import manifests, passages, shingles
-from cardioembed_study.notes import auroc, silhouette
+from cardioembed_study.notes import auroc, mimic, silhouette
 from cardioembed_study.retrieval import search
 from cardioembed_study.training import mixture
 
@@ -160,6 +161,18 @@ def indexed(n: int) -> Callable:
     return go
 
 
+def notes(n: int) -> Callable:
+    """Prepare n generated notes, as ``benchmarks/mimic.py`` makes them."""
+    folder = tempfile.TemporaryDirectory()
+    generate(Path(folder.name) / "tables", n)
+
+    def go() -> None:
+        with folder:
+            mimic.prepare(Path(folder.name) / "tables", Path(folder.name) / "prepared")
+
+    return go
+
+
 def silhouettes(n: int) -> Callable:
     """Measure silhouettes of n notes of n / 5 patients; 5,000 are sampled."""
     held, rng = vectors(n), np.random.default_rng(17)
@@ -200,6 +213,7 @@ TASKS = {  # what, its smallest size, and of what
     "mining": (mining, 100, "pairs"),
     "exact search": (exact, 10_000, "passages"),
     "indexed search": (indexed, 2_000, "passages"),
+    "note preparation": (notes, 5_000, "notes"),
     "silhouette": (silhouettes, 500, "notes"),
     "codes": (codes, 50, "notes"),
     "batch": (batch, 41, "pairs"),

@@ -92,6 +92,30 @@ RETRIEVAL = {m: {"metrics": {"definition_cardiology": {"mrr": mrr}}} for m, mrr 
 RUNS = pl.DataFrame({"name": ["plain", "kept", "weak"], "gain": [0.06, 0.05, 0.01], "loss": [0.03, 0.005, -0.002]})
 RUNS = RUNS.with_columns(gain_low=pl.Series([0.03, None, None]), gain_high=pl.Series([0.08, None, None]))
 RUNS = RUNS.with_columns(loss_low=pl.Series([0.02, None, None]), loss_high=pl.Series([0.045, None, None]))
+BATCHES = {
+    "metrics": {
+        "equal pairs, 32": {
+            "batch_size": 32,
+            "learning_rate": 2e-3,
+            "steps": 56,
+            "all": [0.75, 0.77],
+            "dev_mrr_base": 0.7,
+        },
+        "equal pairs, 900": {"batch_size": 900, "learning_rate": 1e-3, "steps": 2, "all": [0.73]},
+        "equal steps, 32": {"batch_size": 32, "learning_rate": 1e-3, "steps": 14, "all": [0.74]},
+    }
+}
+SIZE = {"build_seconds": 9.0, "disk_gb": 0.5, "gb": 1.0}
+SEARCH = {
+    "device": "EPYC",
+    "counts": {"threads": 2, "neighbours": 10},
+    "metrics": {
+        "words, BM25": {"median": 1000.0, "all": [900.0, 1000.0, 1100.0]},
+        "vectors, 1000": SIZE
+        | {"probes": {"1": {"recall": 0.5, "ms_a_query": 0.1}, "4": {"recall": 0.75, "ms_a_query": 0.2}}},
+        "vectors, 1000000": SIZE | {"probes": {"1": {"recall": 0.4, "ms_a_query": 0.3}}},
+    },
+}
 CURVE = {
     "metrics": {"weight": [1.0, 0.0, 0.5], "corpus_dev_mrr": [0.66, 0.6, 0.64], "SciFact_train": [0.75, 0.8, 0.798]}
 }
@@ -142,6 +166,8 @@ ALL = {
     "latency-separation": lambda: report_speed.latency_against_separation(POINTS),
     "peers": lambda: report_speed.against_peers({"training": PEERS}),
     "growth": lambda: report_speed.growth(GROWTH),
+    "batches": lambda: report_speed.batches(BATCHES),
+    "on-disk": lambda: report_speed.on_disk(SEARCH),
     "heat-map": lambda: forgetting_figures.heat_map(MTEB),
     "radar": lambda: forgetting_figures.radar({"retrieval": RETRIEVAL, "mteb": MTEB}, [BASE, "seed17"]),
     "frontier": lambda: forgetting_figures.frontier(RUNS),
@@ -256,6 +282,38 @@ def test_growth_names_each_steps_slope():
     fig, drawn = report_speed.growth(GROWTH)
     assert len(drawn) == 6 and drawn["step"][0] == "reading (texts), slope 1.50"
     assert all(ax.get_xscale() == ax.get_yscale() == "log" for ax in fig.axes)
+
+
+def test_batches_show_every_seed_and_how_many_steps_they_took():
+    fig, drawn = report_speed.batches(BATCHES)
+    assert drawn["dev_mrr"].to_list() == [0.75, 0.77, 0.73, 0.74]
+    assert sorted(text.get_text() for text in fig.axes[0].texts) == ["14 steps", "2 steps", "56 steps"]
+    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == ["base", "equal pairs", "equal steps"]
+
+
+def test_an_index_shows_what_it_misses_for_what_it_saves():
+    drawn = report_speed.on_disk(SEARCH)[1]
+    assert drawn.rows() == [(1000, 1, 0.5, 0.1), (1000, 4, 0.75, 0.2), (10**6, 1, 0.4, 0.3)]
+    rows = report_speed.index_rows(SEARCH)
+    assert rows[0]["4 cells"] == "0.750, 0.20 ms" and [row["vectors"] for row in rows] == [1000, 10**6]
+    assert report_speed.word_rows(SEARCH) == [{"by words": "BM25", "queries/s": "1,000 (900 to 1,100)"}]
+
+
+def test_memory_of_a_step_is_weights_optimiser_and_activations():
+    """By hand: 10 blocks' numbers of 100 million at 2 bytes, 10 million words at 2, a million trained at 16, 9,000 tokens."""
+    counts = {"pairs": 100, "tokens_a_text": 30, "layers": 10, "parameters": 110_000_000, "words": 10_000_000}
+    record = {
+        "counts": counts | {"trained": 1_000_000},
+        "metrics": {"kept": 100_000.0, "kept with checkpoints": 2_000.0},
+    }
+    first, second, *_ = report_speed.memory_rows(record)
+    assert [first[name] for name in ("weights, GB", "adapter and optimiser, GB", "activations, GB")] == [
+        "0.2",
+        "0.0",
+        "9.0",
+    ]
+    assert first["all, GB"] == "10.7" and first["smallest card, GB"] == "16"
+    assert second["activations, GB"] == "1.1"  # (2,000 * 10 + 100,000) * 9,000
 
 
 def test_speed_is_drawn_best_first_with_random_weights_hollow_and_a_busy_machine_named():

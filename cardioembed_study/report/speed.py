@@ -237,7 +237,7 @@ def batches(record: Mapping) -> tuple[Figure, pl.DataFrame]:
     with show.canvas(figsize=(7.2, 4.2)) as (fig, ax):
         ax.axhline(base, color="grey", lw=1, ls=":", label="base")
         for i, (kind, part) in enumerate(drawn.group_by("kept equal", maintain_order=True)):
-            means = part.group_by("batch_size", maintain_order=True).mean()
+            means = part.group_by("batch_size", maintain_order=True).agg(pl.col("dev_mrr", "steps").mean())
             style = {"color": show.COLOURS[i], "marker": "os"[i % 2]}
             ax.plot(means["batch_size"], means["dev_mrr"], ls="-", **style | {"marker": ""})
             ax.plot(part["batch_size"], part["dev_mrr"], ls="", label=kind[0], **style)
