@@ -18,3 +18,9 @@ import sys
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def launched() -> tuple[int, int]:
+    """Return the rank and number of the processes that a launcher has started, by its environment variables, else (0, 1)."""
+    given = [os.environ.get(name, "") for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE")]
+    return (int(given[1]), int(given[2])) if all(map(str.isdigit, given)) and int(given[2]) > 1 else (0, 1)

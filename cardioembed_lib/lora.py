@@ -115,9 +115,15 @@ def shard(model: nn.Module) -> nn.Module:
 
     Args:
         model: with its adapter attached, on this rank's device; torch.distributed must be initialised.
+
+    Raises:
+        ValueError: if it has no list of blocks.
     """
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
+    if not lists:
+        raise ValueError(f"{type(model).__name__} has no list of blocks to share out")
     mesh = init_device_mesh(next(model.parameters()).device.type, (distributed.get_world_size(),))
-    for block in max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len):
+    for block in max(lists, key=lambda blocks: sum(p.numel() for p in blocks.parameters())):
         fully_shard(block, mesh=mesh, ignored_params={p for p in block.parameters() if p.requires_grad})
         block.unshard()  # makes its tensors: made in inference mode, nothing could learn through them
         block.reshard()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,6 +24,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
+import cardioembed_lib
 from cardioembed_lib import checkpoint, files, fused, hierarchical, lora, losses
 from cardioembed_lib import encoder as encoders
 from cardioembed_lib.encoder import Encoder
@@ -244,6 +244,8 @@ def batch_loss(
     device = encoder.device.type
     with torch.autocast(device, torch.bfloat16) if plan.precision == "bfloat16" else nullcontext():
         large = sum(map(len, texts)) > KEPT_CHUNKS * plan.token_budget
+        if lora.sharded(encoder.model):
+            large = encoders.largest(large, encoder.device) > 0
         vectors = encoders.forward(encoder, texts, plan.token_budget, cached=large)  # (M + (2 + K) B, D)
     still, vectors = vectors[:m], vectors[m:]
     loss = _pair_loss(vectors[:b], vectors[b : 2 * b], vectors[2 * b :], pairs, rows, plan, gather)
@@ -331,7 +333,7 @@ def train(
         raise ValueError(
             f"{len(pairs.ids)} training pairs are fewer than one batch of {plan.batch_size}; lower batch_size"
         )
-    for name in ("batch_size", "keep_texts"):
+    for name in ("batch_size", "keep_texts")[: 1 + (plan.keep_weight > 0)]:
         if (size := getattr(plan, name)) % processes:
             raise ValueError(f"{name} is {size}; it must be a multiple of the {processes} processes that share a batch")
     if plan.keep_weight and len(kept.ids) < plan.keep_texts:
@@ -345,6 +347,7 @@ def train(
     )
     state.resume()
     with _together(state):
+        _agree(state, bool(evaluate))
         if evaluate and not state.history:
             _judge(encoder, evaluate, plan, state)
         bar = tqdm(total=len(schedule), initial=state.step, unit="step", desc="train", disable=not progress or rank > 0)
@@ -394,7 +397,9 @@ def _step(
     loss = batch_loss(encoder, pairs, shares[0], plan, processes > 1, kept, shares[1])
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    value = _mean_over_ranks([loss.detach(), *(p.grad for p in state.parameters.values())])[0].item()
+    value = _mean_over_ranks([loss.detach(), *(p.grad for p in state.parameters.values() if p.grad is not None)])[
+        0
+    ].item()
     norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), plan.clip_norm).item()
     if not (math.isfinite(value) and math.isfinite(norm)):
         names = ", ".join(pairs.ids[r] for r in rows[:8])
@@ -442,10 +447,23 @@ def ranks() -> tuple[int, int]:
 
     Processes that ``accelerate launch``, its ``notebook_launcher`` or ``torchrun`` has started join each other here.
     """
-    if "LOCAL_RANK" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not distributed.is_initialized():
+    if cardioembed_lib.launched()[1] > 1 and not distributed.is_initialized():
         PartialState(cpu=not torch.cuda.is_available())
     shared = distributed.is_available() and distributed.is_initialized()
     return (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
+
+
+def _agree(state: checkpoint.State, evaluates: bool) -> None:
+    """Raise ValueError on all ranks that do not begin alike: from one step of one run, all with a dev score or none."""
+    mine, found = [state.step, evaluates, state.identity], [None] * ranks()[1]
+    if len(found) > 1:
+        distributed.all_gather_object(found, mine)
+    for rank, other in enumerate(found if len(found) > 1 else ()):
+        if other != found[0]:
+            raise ValueError(
+                f"rank {rank} begins at step {other[0]}, rank 0 at {found[0][0]}, or their plans, pairs or evaluate differ; give "
+                "all the same, and one disk for the run's folder"
+            )
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def stream(
     done, bar = 0, None
     with ExitStack() as stack:
         for shard in shards:
-            file = folder / f"{_key(encoder, shard, prompt)}.safetensors"
+            file = folder / f"{key(encoder, shard, prompt)}.safetensors"
             if (vectors := kept(file, len(shard))) is None:
                 options = {"total": total, "initial": done, "unit": "text", "desc": f"embed {encoder.name}"}
                 bar = stack.enter_context(tqdm(**options, disable=not progress)) if bar is None else bar
@@ -156,8 +156,8 @@ def _digest(file: Path, arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _key(encoder: encoders.Encoder, texts: Sequence[str], prompt: str) -> str:
-    """Return the name under which the vectors of some texts are kept."""
+def key(encoder: encoders.Encoder, texts: Sequence[str], prompt: str) -> str:
+    """Return a name for the vectors of some texts, which are kept under it: of all that decides them."""
     kernel = getattr(encoder.model.config, "_attn_implementation", "")
     parts = [encoder.revision, encoder.pooling, kernel, prompt, encoder.max_length, *texts]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]

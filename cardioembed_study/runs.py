@@ -14,15 +14,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cardioembed_lib import files
+from cardioembed_lib import files, launched
 from cardioembed_study import clinical, paths, records
 from cardioembed_study.settings import Train, on_notes
 
 CODE = (  # modules that decide what a run learns
     "cardioembed_lib.encoder",
+    "cardioembed_lib.fused",
     "cardioembed_lib.hierarchical",
     "cardioembed_lib.lora",
     "cardioembed_lib.losses",
+    "cardioembed_lib.packing",
     "cardioembed_lib.pooling",
     "cardioembed_lib.training",
     "cardioembed_study.notes.icd9",
@@ -43,7 +45,7 @@ def name(parameters: Train) -> str:
 
 def helps() -> bool:
     """Return whether this process only shares the training of another, the first that ``accelerate launch`` has started."""
-    return "LOCAL_RANK" in os.environ and int(os.environ["RANK"]) > 0
+    return launched()[0] > 0
 
 
 def claim(parameters: Train, inputs: Iterable[Path]) -> Path:

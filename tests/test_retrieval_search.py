@@ -88,7 +88,7 @@ def test_an_index_on_disk_finds_what_exact_search_finds_and_goes_on_after_a_kill
         fails = [stopped, faiss.IndexIVF.add_with_ids]
         with pytest.raises(KeyboardInterrupt):
             search.faiss_on_disk(parts, tmp_path / "index", len(PASSAGES))
-    assert sorted(p.name for p in (tmp_path / "index").iterdir()) == ["cells.faiss", "part000000.faiss"]
+    assert sorted(p.name for p in (tmp_path / "index").iterdir()) == ["cells.faiss", "part000000000000-500.faiss"]
     index = search.faiss_on_disk(parts, tmp_path / "index", len(PASSAGES))
     found = search.approximate(index, QUERIES, 10)[1]
     assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, right, strict=True)]) > 0.95

@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import cardioembed_lib
 from cardioembed_lib import checkpoint, encoder, fused, hierarchical, lora, training
 from cardioembed_lib import losses as lib_losses
 from cardioembed_study.notes import icd9
@@ -571,6 +572,8 @@ def test_processes_that_share_each_batch_train_the_adapter_of_one(processes, los
     first, *others = (read(shared / f"rank{rank}.safetensors") for rank in range(world))
     assert all(same(first, other) for other in others)
     for key, tensor in read(one / "rank0.safetensors").items():
+        if key.endswith("self.key.bias"):  # attention does not depend on it: its gradient is rounding
+            continue
         torch.testing.assert_close(first[key], tensor, rtol=1e-3, atol=1e-5, msg=key)
     alone, together = (
         [json.loads(line) for line in (place / "history.jsonl").read_text().splitlines()] for place in (one, shared)
@@ -582,10 +585,39 @@ def test_processes_that_share_each_batch_train_the_adapter_of_one(processes, los
 
 
 @pytest.mark.slow
+def test_ranks_that_do_not_begin_alike_are_refused_by_all(processes):
+    """One disk for the run's folder is missing, so that one rank alone has the checkpoint."""
+    for rank in range(2):
+        said = (processes[0] / "apart" / f"refused{rank}.txt").read_text()
+        assert (
+            "rank 1 begins at step 0, rank 0 at 8, or their plans, pairs or evaluate differ; give all the same, and one"
+            in said
+        )
+
+
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_others_in_words(processes):
     said = (processes[0] / "lost" / "lost.txt").read_text()
     assert "rank 0 of 2 gets no answer from another at step 6: one has died" in said
     assert "the last checkpoint is kept in checkpoint/last.safetensors; start all again" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"LOCAL_RANK": "1", "RANK": "3", "WORLD_SIZE": "4"}, (3, 4)),
+        ({"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "1"}, (0, 1)),
+        ({"LOCAL_RANK": "0"}, (0, 1)),
+        ({"LOCAL_RANK": "", "RANK": "", "WORLD_SIZE": ""}, (0, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, (0, 1)),
+    ],
+)
+def test_a_process_was_launched_beside_others_only_if_all_says_so(monkeypatch, given, wanted):
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert cardioembed_lib.launched() == wanted
 
 
 def test_processes_that_do_not_divide_a_batch_are_refused(tmp_path, monkeypatch):

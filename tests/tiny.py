@@ -320,17 +320,29 @@ def unbroken_and_killed(folder: Path) -> list[tuple[str, int]]:
 # ---- shared
 
 
-SHARED = {  # what several processes train: each loss that compares the pairs of a batch
-    loss: replace(PLAN, epochs=1, token_budget=64, symmetric=True, loss=loss)
-    for loss in ("infonce", "soft_chapter", "himulcon")
+SHARED = {  # what several processes train: each loss that compares the pairs of a batch, and whole models
+    **{
+        loss: replace(PLAN, epochs=1, token_budget=64, symmetric=True, loss=loss)
+        for loss in ("infonce", "soft_chapter", "himulcon")
+    },
+    "whole": replace(PLAN, epochs=1, learning_rate=1e-4),
+    "straddling": replace(PLAN, epochs=1, token_budget=2),  # some ranks' texts are above KEPT_CHUNKS, some below
 }
+
+
+def shared(name: str) -> encoders.Encoder:
+    """Return what ``SHARED`` trains, without dropout; not all of a whole model's weights have a gradient."""
+    if name != "whole":
+        return encoder(dropout=0.0)
+    found = encoder(adapter=False, base_dropout=0.0)
+    return encoders.with_model(found, lora.whole(found.model))
 
 
 def labelled(loss: str) -> training.Pairs:
     """Return the toy pairs with random labels of three chapters, or of two levels."""
     draw = np.random.default_rng(5)
     labels = draw.random((64, 3)) < 0.4 if loss == "soft_chapter" else draw.integers(-1, 3, (64, 2))
-    return replace(pairs(), labels=None if loss == "infonce" else labels)
+    return replace(pairs(), labels=labels if loss in ("soft_chapter", "himulcon") else None)
 
 
 def ranks(folder: Path) -> None:
@@ -344,11 +356,23 @@ def ranks(folder: Path) -> None:
     (folder / "lost" / "meeting").unlink(missing_ok=True)
     assert _side_by_side(folder / "lost", 4) == [0] * 4
     assert _side_by_side(folder / "sharded", 2, shards=True) == [0, 0]
+    (folder / "apart").mkdir()
+    assert [_end(child) for child in [_fork(_unlike, folder, rank) for rank in range(2)]] == [0, 0]
+
+
+def _unlike(folder: Path, rank: int) -> None:
+    """Go on with a run that the other rank does not know."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/apart/meeting", rank=rank, world_size=2)
+    run = folder / ("apart/other" if rank else "2/infonce")
+    try:
+        training.train(shared("infonce"), pairs(), SHARED["infonce"], run, dev_score, progress=False)
+    except ValueError as error:
+        (folder / "apart" / f"refused{rank}.txt").write_text(str(error))
 
 
 def _alone(folder: Path) -> None:
     for loss, plan in SHARED.items():
-        found = encoder(dropout=0.0)
+        found = shared(loss)
         training.train(found, labelled(loss), plan, folder / loss, dev_score, progress=False)
         save_file(adapter(found), folder / loss / "rank0.safetensors")
 
@@ -364,7 +388,7 @@ def _rank(folder: Path, rank: int, world: int, dies: bool, shards: bool) -> None
     if dies:
         _around(training, "_step", before=True, when=lambda *a: a[4].step == 5)
     for loss, plan in SHARED.items():
-        found = encoder(dropout=0.0)
+        found = shared(loss)
         lora.shard(found.model) if shards else None
         evaluate = dev_score if rank == 0 or shards else _not_asked
         try:

@@ -107,7 +107,7 @@ def faiss_on_disk(
     Args:
         parts: gives normalised vectors, (n, D) at a time, such as ``embeddings.stream`` does; is called twice, since cells are
             learnt from every so-manyth vector.
-        folder: where ``cells.faiss``, ``part<i>.faiss`` and in the end ``index.faiss`` with ``lists.ivfdata`` lie.
+        folder: where ``cells.faiss``, ``part<first>-<n>.faiss`` and in the end ``index.faiss`` with ``lists.ivfdata`` lie.
         total: passages of all parts, for the number of cells: 4 * sqrt(total), at most ``CELLS``.
         probes: cells looked into by a search.
         progress: show a bar.
@@ -119,6 +119,8 @@ def faiss_on_disk(
     faiss = _faiss()
     from faiss.contrib.ondisk import merge_ondisk
 
+    if total < 1:
+        raise ValueError(f"total is {total}; there is nothing to index")
     done, cells = folder / "index.faiss", folder / "cells.faiss"
     if not done.exists():
         if not cells.exists():
@@ -126,8 +128,8 @@ def faiss_on_disk(
                 faiss.write_index(_learnt(faiss, parts(), total), str(aside))
         made, n = [], 0
         with tqdm(total=total, unit="vector", unit_scale=True, desc="index", disable=not progress) as bar:
-            for i, part in enumerate(parts()):
-                made.append(folder / f"part{i:06}.faiss")
+            for part in parts():
+                made.append(folder / f"part{n:012}-{len(part)}.faiss")
                 if not made[-1].exists():
                     index = faiss.read_index(str(cells))
                     index.add_with_ids(_vectors(part, "passages"), np.arange(n, n + len(part)))
@@ -141,8 +143,8 @@ def faiss_on_disk(
         merge_ondisk(index, list(map(str, made)), str(folder / "lists.ivfdata"))
         with files.replacing(done) as aside:
             faiss.write_index(index, str(aside))
-        for file in made:
-            file.unlink()
+    for file in folder.glob("part*.faiss"):
+        file.unlink()
     index = faiss.read_index(str(done), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR)
     faiss.extract_index_ivf(index).nprobe = probes
     return index

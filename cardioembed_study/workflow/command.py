@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from cardioembed_lib import files
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in _lines(chosen):
                 sys.stdout.write(f"{_harmless(line)}\n")
         sys.stderr.writelines(f"{_harmless(str(doubt.message))}\n" for doubt in doubts if doubt.category is UserWarning)
-    except (ValueError, KeyError, OSError, pl.exceptions.PolarsError) as error:
+    except (ValueError, KeyError, OSError, ImportError, RuntimeError, pl.exceptions.PolarsError) as error:
         sys.stderr.write(_harmless(f"{error.args[0] if isinstance(error, KeyError) else error}\n"))
         return 1
     return 0
@@ -129,6 +130,7 @@ class _Pool:
 
     def __init__(self, profile: str, run: str, base_of: str = "") -> None:
         from cardioembed_lib import models  # here, since it takes seconds to load and few commands need it
+        from cardioembed_study import embeddings
 
         known, made = settings.profile(profile), run or base_of
         if (
@@ -145,7 +147,8 @@ class _Pool:
         room = adapter.parents[2] if adapter else paths.artifacts(profile)  # vectors lie with what they are made of
         self.vectors = room / "embeddings"
         self.index = room / "index" / (run or "base")
-        self.key = f"{files.sha256(file)} {self.model.revision}"
+        self.prompt = self.model.prompts.get("document", "")
+        self.key = embeddings.key(self.model, [files.sha256(file)], self.prompt)
 
     def shards(self, part: int = 1, parts: int = 1) -> Iterator[NDArray]:
         """Yield the vectors of a part of the sentences, computed where they are not kept already."""
@@ -154,8 +157,7 @@ class _Pool:
         texts = self.table["text"].to_list()
         shards = -(-len(texts) // embeddings.SHARD)
         first, last = (embeddings.SHARD * (shards * i // parts) for i in (part - 1, part))
-        prompt = self.model.prompts.get("document", "")
-        return embeddings.stream(self.vectors, self.model, texts[first:last], prompt=prompt, progress=True)
+        return embeddings.stream(self.vectors, self.model, texts[first:last], prompt=self.prompt, progress=True)
 
     def nearest(self, question: str, k: int) -> list[tuple[float, int]]:
         """Return cosines and rows of the k nearest sentences, best first: of all, or by the index where there is one."""
@@ -166,10 +168,14 @@ class _Pool:
         asked = encoder.encode(self.model, [question], prompt=self.model.prompts.get("query", ""))
         k = min(k, len(self.table))
         if self._of() == self.key and (self.index / "index.faiss").exists():
-            scores, places = search.approximate(self.indexed(), asked, k)
+            index = self.indexed()
+            scores, places = search.approximate(index, asked, k)
+            if places.min() < 0:  # the cells looked into hold fewer
+                index.nprobe = index.nlist
+                scores, places = search.approximate(index, asked, k)
         else:
             scores, places = search.exact(asked, embeddings.joined(list(self.shards())), k)
-        return [(float(score), int(place)) for score, place in zip(scores[0], places[0], strict=True) if place >= 0]
+        return [(float(score), int(place)) for score, place in zip(scores[0], places[0], strict=True)]
 
     def _of(self) -> str:
         """Return what the index on disk is of."""
@@ -180,10 +186,12 @@ class _Pool:
         """Return the index on disk, made where it is not, or is of other sentences or weights."""
         from cardioembed_study.retrieval import search
 
-        if self._of() != self.key:
-            shutil.rmtree(self.index, ignore_errors=True)
-            files.write(self.index / "of.txt", self.key)
-        return search.faiss_on_disk(self.shards, self.index, len(self.table), progress=True)
+        self.index.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.index.with_name(f".{self.index.name}.lock")):
+            if self._of() != self.key:
+                shutil.rmtree(self.index, ignore_errors=True)
+                files.write(self.index / "of.txt", self.key)
+            return search.faiss_on_disk(self.shards, self.index, len(self.table), progress=True)
 
 
 def _reviewed(chosen: argparse.Namespace) -> str:
