@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -87,12 +88,17 @@ def main(arguments: list[str] | None = None) -> dict:
 
 
 def memory(given: argparse.Namespace) -> dict:
-    """Count the bytes a token and block that autograd keeps, with and without checkpoints, write the record, and return it."""
+    """Count the bytes a token and block that autograd keeps, write the record, and return it.
+
+    With a quantised base the adapter's layers are peft's own; with checkpoints a block's input is all that is kept of it.
+    """
     shape, metrics = config(given.tiny), {}
-    for name, checkpoints in (("kept", False), ("kept with checkpoints", True)):
-        one, two = (kept(shape, layers, checkpoints) for layers in (1, 2))
-        metrics[name] = (two - one) / COUNTED
-        print(f"{name:24} {metrics[name]:12,.0f} bytes a token and block")
+    for name, ours, checkpoints in (("fused", True, False), ("peft", False, False), ("checkpoint", True, True)):
+        one, two = (
+            kept(shape, 2, n, ours, checkpoints) - kept(shape, 1, n, ours, checkpoints) for n in (COUNTED // 2, COUNTED)
+        )
+        metrics[name] = (two - one) / (COUNTED / 2)  # what does not grow with the tokens is left out
+        print(f"{name:12} {metrics[name]:12,.0f} bytes a token and block")
     with torch.device("meta"):
         whole = Qwen3Model(shape)
     counts = {"tokens": COUNTED, "pairs": BATCH, "tokens_a_text": TOKENS, "layers": shape.num_hidden_layers}
@@ -103,8 +109,8 @@ def memory(given: argparse.Namespace) -> dict:
     return records.write(path, metrics=metrics, counts=counts, inputs=[], params=params)
 
 
-def kept(shape: Qwen3Config, layers: int, checkpoints: bool) -> int:
-    """Return the bytes that autograd keeps of ``COUNTED`` tokens in so many blocks, a GPU's attention kernel supposed."""
+def kept(shape: Qwen3Config, layers: int, tokens: int, ours: bool, checkpoints: bool) -> int:
+    """Return the bytes that autograd keeps of so many tokens in so many blocks, with a GPU's attention and dropout masks."""
     small = Qwen3Config(**shape.to_dict() | {"num_hidden_layers": layers, "layer_types": None, "vocab_size": 1000})
     found = build(small, 0, "cpu")
     packing.allow(found.model.get_base_model())
@@ -119,10 +125,14 @@ def kept(shape: Qwen3Config, layers: int, checkpoints: bool) -> int:
             storages[storage.data_ptr()] = storage
         return tensor
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    kernel = mock.patch.dict(AttentionInterface._global_mapping, {packing.NAME: _attention})
-    with kernel, fused.fused(found.model), fused.draws(0), hooks, torch.autocast("cpu", torch.bfloat16):
-        encoders._vectors(found, [[5] * 32] * (COUNTED // 32))
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(AttentionInterface._global_mapping, {packing.NAME: _attention}))
+        stack.enter_context(mock.patch.object(fused, "_dropped", lambda x, p, key: torch.rand(x.numel()) < p))
+        stack.enter_context(fused.fused(found.model) if ours else nullcontext())
+        stack.enter_context(fused.draws(0))
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
+        stack.enter_context(torch.autocast("cpu", torch.bfloat16))
+        encoders._vectors(found, [[5] * 32] * (tokens // 32))
     return sum(storage.nbytes() for storage in storages.values())
 
 

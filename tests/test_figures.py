@@ -300,20 +300,18 @@ def test_an_index_shows_what_it_misses_for_what_it_saves():
 
 
 def test_memory_of_a_step_is_weights_optimiser_and_activations():
-    """By hand: 10 blocks' numbers of 100 million at 2 bytes, 10 million words at 2, a million trained at 16, 9,000 tokens."""
+    """By hand: 100 million numbers of 10 blocks at 2 bytes, 10 million words at 2, a million trained at 24, 9,000 tokens."""
     counts = {"pairs": 100, "tokens_a_text": 30, "layers": 10, "parameters": 110_000_000, "words": 10_000_000}
-    record = {
-        "counts": counts | {"trained": 1_000_000},
-        "metrics": {"kept": 100_000.0, "kept with checkpoints": 2_000.0},
-    }
-    first, second, *_ = report_speed.memory_rows(record)
+    metrics = {"fused": 100_000.0, "peft": 200_000.0, "checkpoint": 2_000.0}
+    first, second, third, *_ = report_speed.memory_rows({"counts": counts | {"trained": 10**6}, "metrics": metrics})
     assert [first[name] for name in ("weights, GB", "adapter and optimiser, GB", "activations, GB")] == [
         "0.2",
         "0.0",
         "9.0",
     ]
     assert first["all, GB"] == "10.7" and first["smallest card, GB"] == "16"
-    assert second["activations, GB"] == "1.1"  # (2,000 * 10 + 100,000) * 9,000
+    assert second["activations, GB"] == "0.4"  # (2,000 * 10 + 100,000 / 4) * 9,000
+    assert third["activations, GB"] == "18.0" and third["weights, GB"] == "0.1"  # 8 bits, peft's own layers
 
 
 def test_speed_is_drawn_best_first_with_random_weights_hollow_and_a_busy_machine_named():

@@ -134,27 +134,27 @@ BITS = {16: 16.0, 8: 8.0, 4: 4.5}  # a number of the blocks' products takes, wit
 def memory_rows(record: Mapping) -> list[dict[str, Any]]:
     """Return what a step of the paper's training takes on a GPU: arithmetic, on what ``benchmarks/gpu.py --memory`` counted.
 
-    A number of the adapter takes 16 bytes: weight, gradient and two moments in float32. Words are kept in 16 bits.
+    A number of the adapter takes 24 bytes: weight, best weight, gradient, a chunk's gradient and two moments in float32. Words
+    are kept in 16 bits. A batch runs in four chunks; where blocks have checkpoints one block of one chunk is computed again.
     """
-    n, block, checkpoint = record["counts"], record["metrics"]["kept"], record["metrics"]["kept with checkpoints"]
+    n, each = record["counts"], record["metrics"]
     tokens = 3 * n["pairs"] * n["tokens_a_text"]
-    kept = {
-        "every block's": block * n["layers"] * tokens,
-        "checkpoints, and one block's": (checkpoint * n["layers"] + block) * tokens,
-        "the same, an eighth of the batch at a time": (checkpoint * n["layers"] + block) * tokens / 8,
-    }
     rows = []
-    for bits, each in BITS.items():
-        weights = (n["parameters"] - n["words"]) * each / 8 + n["words"] * 2
-        for activations, size in kept.items():
-            total = (weights + 16 * n["trained"] + size) / 1e9 + RESERVE
+    for bits, size in BITS.items():
+        weights = (n["parameters"] - n["words"]) * size / 8 + n["words"] * 2
+        block = each["fused" if bits == 16 else "peft"]
+        for name, activations in (
+            ("none", block * n["layers"] * tokens),
+            ("every block", (each["checkpoint"] * n["layers"] + block / 4) * tokens),
+        ):
+            total = (weights + 24 * n["trained"] + activations) / 1e9 + RESERVE
             rows.append(
                 {
                     "base, bits": bits,
-                    "activations kept": activations,
+                    "checkpoints": name,
                     "weights, GB": f"{weights / 1e9:.1f}",
-                    "adapter and optimiser, GB": f"{16 * n['trained'] / 1e9:.1f}",
-                    "activations, GB": f"{size / 1e9:.1f}",
+                    "adapter and optimiser, GB": f"{24 * n['trained'] / 1e9:.1f}",
+                    "activations, GB": f"{activations / 1e9:.1f}",
                     "all, GB": f"{total:.1f}",
                     "smallest card, GB": next((str(card) for card in CARDS if total <= card), "none of these"),
                 }

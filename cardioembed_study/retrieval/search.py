@@ -119,10 +119,10 @@ def faiss_on_disk(
     faiss = _faiss()
     from faiss.contrib.ondisk import merge_ondisk
 
-    if total < 1:
-        raise ValueError(f"total is {total}; there is nothing to index")
     done, cells = folder / "index.faiss", folder / "cells.faiss"
     if not done.exists():
+        if total < 1:
+            raise ValueError(f"total is {total}; there is nothing to index")
         if not cells.exists():
             with files.replacing(cells) as aside:
                 faiss.write_index(_learnt(faiss, parts(), total), str(aside))
