@@ -5,9 +5,9 @@
 Words: our BM25, and its fusion with a model's scores, beside bm25s as it comes and with its compiled backend, which return ten
 passages where ours scores all. The arms alternate; texts are random words (``growth.sentences``).
 
-Vectors: ``search.faiss_on_disk`` of vectors around 200 centres (``growth.vectors``), a hundred thousand at a time: 10^7 of them, which
-are 15 GB, need no such memory. Recall is the share of the ten nearest that comparing all finds. Building includes drawing the
-vectors, twice; a hundred queries are asked together, and ms a query is their time divided by them. Disk: half a GB a million.
+Vectors: ``search.faiss_on_disk`` of vectors around 200 centres (``growth.vectors``), a hundred thousand at a time: 10^7 of them,
+which are 15 GB, need no such memory. Recall is the share of the ten nearest that comparing all finds. Building includes drawing
+the vectors, twice; a hundred queries are asked together, and ms a query is their time divided by them. Disk: half a GB a million.
 """
 
 from __future__ import annotations
