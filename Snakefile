@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cardioembed_lib import files
 from cardioembed_study import paths, settings
 from cardioembed_study.corpus import manifests
 from cardioembed_study.workflow import executed, publish
@@ -69,7 +70,11 @@ def conditions(stem, run=None):
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
 A = place(paths.artifacts(PROFILE.name))
 RUNS = list(PROFILE.runs)
-PARTS, INDEXED = int(config.get("parts", 1)), config.get("run", "")  # of the rules embed and index
+PARTS, INDEXED = config.get("parts", 1), config.get("run", "")  # of the rules embed and index
+if not (isinstance(PARTS, int) and PARTS > 0):
+    raise WorkflowError(f"parts is {PARTS!r}; wanted a number of parts, such as 20")
+if INDEXED and INDEXED not in RUNS:
+    raise WorkflowError(f"profile {PROFILE.name} has no run {INDEXED!r}; {files.near_miss(INDEXED, RUNS)}")
 HALF = max(1, workflow.cores // 2)  # two notebooks side by side do half as much again as one on all cores
 MTEB = settings.check("04_mteb", PROFILE.notebooks["04_mteb"])
 MIMIC = settings.check("05_mimic", PROFILE.notebooks["05_mimic"])
@@ -83,7 +88,7 @@ if workflow.is_main_process:
     try:
         LOCK.acquire(timeout=0)
     except Timeout:
-        raise WorkflowError("another `make` runs this graph already; wait for it, or stop it") from None
+        raise WorkflowError("another process runs this graph already; wait for it, or stop it") from None
 
 
 workdir: str(paths.ROOT)
@@ -276,7 +281,7 @@ rule embed:
     # A part of the sentences, as vectors of a run or of the base: --config parts=20 run=seed17
     input:
         rules.corpus.output,
-        expand(rules.train.output, run=INDEXED),
+        expand(rules.train.output, run=[INDEXED] if INDEXED else []),
     output:
         touch(f"{A}/index/{{part}}-of-{PARTS}.{INDEXED or 'base'}"),
     threads: workflow.cores

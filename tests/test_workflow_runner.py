@@ -13,13 +13,10 @@ import leaks
 import nbformat
 import psutil
 import pytest
-import tiny
-import torch
 import toy_tree
 from nbclient import NotebookClient
-from safetensors.torch import load_file
 
-from cardioembed_lib import training
+from cardioembed_lib import encoder, models
 from cardioembed_study import paths, records
 from cardioembed_study.workflow import executed, runner
 
@@ -415,28 +412,16 @@ def test_two_processes_train_a_run_and_one_goes_on_when_one_of_them_was_killed(t
 
 
 @pytest.mark.slow
-def test_a_notebook_starts_two_processes_that_train_the_adapter_of_one(tmp_path):
-    """accelerate's launcher for processors; ``notebook_launcher`` is the one for GPUs, and takes the same function."""
-    work = f"""
-import sys
-sys.path.insert(0, {TESTS!r})
-from pathlib import Path
-def work(folder):
-    import tiny, torch
-    from cardioembed_lib import training
-    from safetensors.torch import save_file
-    torch.set_num_threads(1)
-    found = tiny.encoder(dropout=0.0)
-    training.train(found, tiny.pairs(), tiny.SHARED["infonce"], Path(folder), progress=False)
-    save_file(tiny.adapter(found), f"{{folder}}/rank{{training.ranks()[0]}}.safetensors")
-from accelerate import debug_launcher
-debug_launcher(work, ({str(tmp_path / "two")!r},), num_processes=2)
-"""
-    shown = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(work)])
-    NotebookClient(shown, kernel_name="python3", timeout=300).execute()
-    found = tiny.encoder(dropout=0.0)
-    training.train(found, tiny.pairs(), tiny.SHARED["infonce"], tmp_path / "one", progress=False)
-    for rank in range(2):
-        shared = load_file(tmp_path / "two" / f"rank{rank}.safetensors")
-        for name, tensor in tiny.adapter(found).items():
-            torch.testing.assert_close(shared[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+def test_the_books_example_trains_in_two_processes_from_a_notebook(tmp_path):
+    page = (paths.BOOK / "reproduce.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(import accelerate\n.*?)```", page, re.S)[1].replace(
+        "shared-run", str(tmp_path / "run")
+    )
+    shown = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(example)])
+    NotebookClient(
+        shown, kernel_name="python3", timeout=300, resources={"metadata": {"path": str(paths.ROOT)}}
+    ).execute()
+    base = models.spec("all-MiniLM-L6-v2", paths.MODELS)
+    moved = encoder.encode(models.load(base, adapter=tmp_path / "run" / "adapter"), ["preload"])
+    assert 0 < 1 - float(moved[0] @ encoder.encode(models.load(base), ["preload"])[0]) < 0.1
+    assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 3

@@ -8,7 +8,10 @@ Shapes: Q queries, N passages, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,12 +143,14 @@ def faiss_on_disk(
         if n != total:
             raise ValueError(f"the parts hold {n:,} passages, total says {total:,}; delete {folder.name}/ and say {n}")
         index = faiss.read_index(str(cells))
-        merge_ondisk(index, list(map(str, made)), str(folder / "lists.ivfdata"))
+        with _silent():
+            merge_ondisk(index, list(map(str, made)), str(folder / "lists.ivfdata"))
         with files.replacing(done) as aside:
             faiss.write_index(index, str(aside))
     for file in folder.glob("part*.faiss"):
         file.unlink()
-    index = faiss.read_index(str(done), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR)
+    with _silent():
+        index = faiss.read_index(str(done), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR)
     faiss.extract_index_ivf(index).nprobe = probes
     return index
 
@@ -160,6 +165,20 @@ def _learnt(faiss, parts: Iterable[ArrayLike], total: int) -> faiss.Index:
     index.cp.niter = 10
     index.train(sample)
     return index
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what FAISS, which is C++, prints of its files."""
+    sys.stdout.flush()
+    before = os.dup(1)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
 
 
 def _faiss():

@@ -38,7 +38,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from cardioembed_lib import files
+from cardioembed_lib import files, launched
 from cardioembed_study import clinical, paths, runs, settings
 from cardioembed_study import records as study_records
 from cardioembed_study.corpus import manifests
@@ -136,7 +136,7 @@ def run(notebook: Path, output: Path, given: Mapping[str, Any], kernel: str, rec
     room = (paths.restricted(p.profile) / "executed").absolute() if notes else output.parent
     partial, failed = (room / f"{output.stem}.{state}.ipynb" for state in ("partial", "failed"))
     room.mkdir(parents=True, exist_ok=True)
-    for old in (failed, *records):
+    for old in (failed, *records, *room.glob(f".{output.stem}.rank*.failed.ipynb")):
         old.unlink(missing_ok=True)
     try:
         if notes:
@@ -245,7 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given |= {name: _value(text) for name, text in chosen.p}
         run(chosen.notebook, chosen.output, given, chosen.kernel or kernel, chosen.record)
     except (KeyError, ValueError, RuntimeError, OSError) as error:
-        print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
+        rank, processes = launched()
+        said = error.args[0] if isinstance(error, KeyError) else error
+        print(f"\nprocess {rank} of {processes}: {said}" if processes > 1 else said, file=sys.stderr)
         return 1
     return 0
 
