@@ -57,13 +57,13 @@ def main() -> None:
         epochs = math.ceil(STEPS / (len(table) // size))
         shown = [go(size, recipe.learning_rate, epochs, SHOWN[0], STEPS)]
         metrics[f"equal steps, {size}"] = told(size, recipe.learning_rate, shown)
-    records.write(
-        given.out / "batch.cpu.json",
-        metrics=metrics,
-        counts={"pairs": len(table), "dev_queries": len(asked), "dev_documents": asked["document"].n_unique()},
-        inputs=[source],
-        params=recipe.model_dump() | {"seeds_shown": list(SHOWN), "seed_choosing": CHOOSING, "equal_steps": STEPS},
-    )
+        records.write(  # after each: the last takes longest
+            given.out / "batch.cpu.json",
+            metrics=metrics,
+            counts={"pairs": len(table), "dev_queries": len(asked), "dev_documents": asked["document"].n_unique()},
+            inputs=[source],
+            params=recipe.model_dump() | {"seeds_shown": list(SHOWN), "seed_choosing": CHOOSING, "equal_steps": STEPS},
+        )
 
 
 def trained(
