@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import weakref
 import tracemalloc
 
 import numpy as np
@@ -100,6 +101,23 @@ def test_an_index_on_disk_finds_what_exact_search_finds_and_goes_on_after_a_kill
     )
     with pytest.raises(ValueError, match=rf"the parts hold {len(PASSAGES):,} passages, total says 7"):
         search.faiss_on_disk(parts, tmp_path / "other", 7)
+
+
+def test_an_index_on_disk_holds_no_more_than_a_part_and_its_sample(tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(search, "CELLS", 4)
+    given = []
+
+    def parts():
+        for start in range(0, len(PASSAGES), 500):
+            part = PASSAGES[start : start + 500].copy()
+            assert sum(held() is not None for held in given) <= 1, "only what was asked for last"
+            given.append(weakref.ref(part))
+            yield part
+            del part
+
+    search.faiss_on_disk(parts, tmp_path / "index", len(PASSAGES))
+    assert len(given) == 12  # learnt from, and then indexed
 
 
 def stopped(*_):

@@ -159,7 +159,7 @@ def _learnt(faiss, parts: Iterable[ArrayLike], total: int) -> faiss.Index:
     """Return an empty index whose cells are learnt from ``LEARNT`` vectors a cell, from all over the parts."""
     cells = max(1, min(round(4 * total**0.5), CELLS, total // LEARNT))
     step = max(1, total // (LEARNT * cells))
-    sample = np.concatenate([_vectors(part, "passages")[::step] for part in parts])
+    sample = np.concatenate([_vectors(part[::step], "passages") for part in map(np.asarray, parts)])
     width, form = sample.shape[1], faiss.ScalarQuantizer.QT_8bit
     index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(width), width, cells, form, faiss.METRIC_INNER_PRODUCT)
     index.cp.niter = 10
