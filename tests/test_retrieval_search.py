@@ -3,8 +3,8 @@
 import math
 import subprocess
 import sys
-import weakref
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest

@@ -289,7 +289,7 @@ def index_rows(record: Mapping) -> list[dict[str, Any]]:
             "vectors": int(name.split(", ")[1]),
             "built in, s": f"{m['build_seconds']:.0f}",
             "on disk, GB": f"{m['disk_gb']:.2f}",
-            "most memory, GB": f"{m['gb']:.2f}",
+            "most memory while built, files mapped included, GB": f"{m['gb']:.2f}",
             **{f"{cells} cells": f"{p['recall']:.3f}, {p['ms_a_query']:.2f} ms" for cells, p in m["probes"].items()},
         }
         for name, m in record["metrics"].items()
