@@ -112,7 +112,7 @@ SEARCH = {
     "metrics": {
         "words, BM25": {"median": 1000.0, "all": [900.0, 1000.0, 1100.0]},
         "vectors, 1000": SIZE
-        | {"probes": {"1": {"recall": 0.5, "ms_a_query": 0.1}, "4": {"recall": 0.75, "ms_a_query": 0.2}}},
+        | {"probes": {"4": {"recall": 0.75, "ms_a_query": 0.2}, "1": {"recall": 0.5, "ms_a_query": 0.1}}},
         "vectors, 1000000": SIZE | {"probes": {"1": {"recall": 0.4, "ms_a_query": 0.3}}},
     },
 }
@@ -295,7 +295,7 @@ def test_an_index_shows_what_it_misses_for_what_it_saves():
     drawn = report_speed.on_disk(SEARCH)[1]
     assert drawn.rows() == [(1000, 1, 0.5, 0.1), (1000, 4, 0.75, 0.2), (10**6, 1, 0.4, 0.3)]
     rows = report_speed.index_rows(SEARCH)
-    assert rows[0]["4 cells"] == "0.750, 0.20 ms" and [row["vectors"] for row in rows] == [1000, 10**6]
+    assert rows[0]["cells: 4"] == "0.750, 0.20 ms" and [row["vectors"] for row in rows] == [1000, 10**6]
     assert report_speed.word_rows(SEARCH) == [{"by words": "BM25", "queries/s": "1,000 (900 to 1,100)"}]
 
 

@@ -232,7 +232,7 @@ def batches(record: Mapping) -> tuple[Figure, pl.DataFrame]:
         for name, m in record["metrics"].items()
         for score in m["all"]
     ]
-    drawn = pl.DataFrame(rows)
+    drawn = pl.DataFrame(rows).sort("kept equal", "batch_size", maintain_order=True)
     base = next(m["dev_mrr_base"] for m in record["metrics"].values() if "dev_mrr_base" in m)
     with show.canvas(figsize=(7.2, 4.2)) as (fig, ax):
         ax.axhline(base, color="grey", lw=1, ls=":", label="base")
@@ -266,7 +266,7 @@ def on_disk(record: Mapping) -> tuple[Figure, pl.DataFrame]:
         if name.startswith("vectors")
         for cells, point in m["probes"].items()
     ]
-    drawn = pl.DataFrame(rows)
+    drawn = pl.DataFrame(rows).sort("vectors", "cells")
     with show.canvas(figsize=(7.2, 4.2)) as (fig, ax):
         for i, (n, part) in enumerate(drawn.group_by("vectors", maintain_order=True)):
             style = {"color": show.COLOURS[i], "marker": "osD"[i % 3], "label": f"{n[0]:,} vectors"}
@@ -290,7 +290,10 @@ def index_rows(record: Mapping) -> list[dict[str, Any]]:
             "built in, s": f"{m['build_seconds']:.0f}",
             "on disk, GB": f"{m['disk_gb']:.2f}",
             "most memory while built, files mapped included, GB": f"{m['gb']:.2f}",
-            **{f"{cells} cells": f"{p['recall']:.3f}, {p['ms_a_query']:.2f} ms" for cells, p in m["probes"].items()},
+            **{
+                f"cells: {cells}": f"{p['recall']:.3f}, {p['ms_a_query']:.2f} ms"
+                for cells, p in sorted(m["probes"].items(), key=lambda item: int(item[0]))
+            },
         }
         for name, m in record["metrics"].items()
         if name.startswith("vectors")
