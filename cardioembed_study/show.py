@@ -34,7 +34,7 @@ MARKERS = "osv^DPX*<>hHpd"
 MAP = {"xticks": [], "yticks": [], "xlabel": "UMAP 1 (no unit)", "ylabel": "UMAP 2 (no unit)"}
 AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # where a name may stand, best first
 STYLE = {
-    "figure.dpi": 100,
+    "figure.dpi": 90,  # of a notebook's pictures; the pages have SVG
     "figure.constrained_layout.use": True,
     "font.size": 10,
     "axes.spines.top": False,
