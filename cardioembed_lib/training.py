@@ -397,9 +397,8 @@ def _step(
     loss = batch_loss(encoder, pairs, shares[0], plan, processes > 1, kept, shares[1])
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    value = _mean_over_ranks([loss.detach(), *(p.grad for p in state.parameters.values() if p.grad is not None)])[
-        0
-    ].item()
+    gradients = [p.grad for p in state.parameters.values() if p.grad is not None]
+    value = _mean_over_ranks([loss.detach(), *gradients])[0].item()
     norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), plan.clip_norm).item()
     if not (math.isfinite(value) and math.isfinite(norm)):
         names = ", ".join(pairs.ids[r] for r in rows[:8])
@@ -455,10 +454,11 @@ def ranks() -> tuple[int, int]:
 
 def _agree(state: checkpoint.State, evaluates: bool) -> None:
     """Raise ValueError on all ranks that do not begin alike: from one step of one run, all with a dev score or none."""
-    mine, found = [state.step, evaluates, state.identity], [None] * ranks()[1]
-    if len(found) > 1:
-        distributed.all_gather_object(found, mine)
-    for rank, other in enumerate(found if len(found) > 1 else ()):
+    found = [None] * ranks()[1]
+    if len(found) == 1:
+        return
+    distributed.all_gather_object(found, [state.step, evaluates, state.identity])
+    for rank, other in enumerate(found):
         if other != found[0]:
             raise ValueError(
                 f"rank {rank} begins at step {other[0]}, rank 0 at {found[0][0]}, or their plans, pairs or evaluate differ; give "
