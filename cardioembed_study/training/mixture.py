@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import polars as pl
+import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -131,9 +132,11 @@ def mine(
     rng = np.random.default_rng(seed)
     out = []
     for start in range(0, len(pairs), 2048):
-        scores = similarity(start, start + 2048)[:, columns]  # (b, N)
-        for row, (_, positive, group) in zip(scores, rows[start : start + 2048], strict=True):
-            chosen = _chosen(row, own[group], row[place[positive]], how, depth, rng)
+        scores = similarity(start, start + 2048)
+        scores = scores if len(columns) == len(texts) else scores[:, columns]  # (b, N)
+        sides = zip(scores, _nearest(scores, depth), rows[start : start + 2048], strict=True)
+        for row, near, (_, positive, group) in sides:
+            chosen = _chosen(row, near, own[group], row[place[positive]], how, rng)
             if len(chosen) < how.num_negatives:
                 raise _nothing_wrong(pairs, group)
             out.append([texts[columns[c]] for c in chosen])
@@ -141,31 +144,47 @@ def mine(
 
 
 def _chosen(
-    row: np.ndarray, own: set[int], positive: np.float32, how: settings.Mining, depth: int, rng: np.random.Generator
+    row: np.ndarray,
+    near: np.ndarray,
+    own: set[int],
+    positive: np.float32,
+    how: settings.Mining,
+    rng: np.random.Generator,
 ) -> list[int]:
     """Return the columns of one anchor's negatives, fewer only if there are no more."""
     limit = np.inf if how.absolute_margin is None else positive - how.absolute_margin
     if how.relative_margin is not None:
         limit = min(limit, positive - abs(positive) * how.relative_margin)
-    window = _fitting(row, own, limit, depth)[how.range_min : how.range_max]
+    scored = zip(near.tolist(), row[near].tolist(), strict=True)
+    window = [c for c, score in scored if c not in own and score <= limit][how.range_min : how.range_max]
     if how.sampling_strategy == "random" and len(window) > how.num_negatives:
         window = [window[n] for n in np.sort(rng.choice(len(window), how.num_negatives, replace=False))]
     if len(window) < how.num_negatives:
-        farthest = (c for c in np.argsort(row, kind="stable").tolist() if c not in own)
-        window = list(dict.fromkeys([*_fitting(row, own, limit, len(row))[how.range_min :], *farthest]))
+        other = np.ones(len(row), dtype=bool)
+        other[list(own)] = False
+        fitting = _first(row, other & (row <= limit), how.range_min + how.num_negatives)[how.range_min :]
+        window = list(dict.fromkeys([*fitting, *_first(-row, other, how.num_negatives)]))
     return window[: how.num_negatives]
 
 
-def _fitting(row: np.ndarray, own: set[int], limit: float, depth: int) -> list[int]:
-    """Return which of the ``depth`` nearest texts are not the anchor's own and no nearer than the limit, the nearest first.
+def _nearest(scores: np.ndarray, depth: int) -> Iterator[np.ndarray]:
+    """Yield the columns of the ``depth`` largest scores of each row, the largest first.
 
-    Of equally near ones the first in the table stands first, whatever sorts them: a processor's own order is not the next one's.
+    Of equal ones the first in the table stands first, whatever sorts them: a processor's own order is not the next one's.
     """
-    near = np.arange(len(row))
-    if depth < len(row):
-        near = np.flatnonzero(row >= np.partition(row, -depth)[-depth])
-    near = near[np.argsort(-row[near], kind="stable")][:depth]
-    return [c for c, score in zip(near.tolist(), row[near].tolist(), strict=True) if c not in own and score <= limit]
+    values, near = (x.numpy() for x in torch.from_numpy(scores).topk(min(depth + 1, scores.shape[1])))
+    order = np.lexsort((near, -values))[:, :depth]
+    tied = values[:, depth - 1] == values[:, -1] if values.shape[1] > depth else np.zeros(len(scores), dtype=bool)
+    for row, columns, last in zip(scores, np.take_along_axis(near, order, 1), tied, strict=True):
+        yield np.array(_first(row, np.isfinite(row), depth)) if last else columns
+
+
+def _first(row: np.ndarray, fits: np.ndarray, number: int) -> list[int]:
+    """Return the columns of the largest scores among those that fit, in the order of ``_nearest``."""
+    columns = np.flatnonzero(fits)
+    if number < len(columns):
+        columns = columns[row[columns] >= np.partition(row[columns], -number)[-number]]
+    return columns[np.argsort(-row[columns], kind="stable")][:number].tolist()
 
 
 def _similarity(part: pl.DataFrame, base: encoder.Encoder | None) -> Callable[[int, int], np.ndarray]:
