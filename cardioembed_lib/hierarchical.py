@@ -47,7 +47,7 @@ def soft_chapter(
     With one-hot targets it is InfoNCE; its least value is the targets' entropy (``soft_chapter_floor``), not 0.
 
     Args:
-        anchors: (B, D) vectors, any length and dtype; normalised here, in float32.
+        anchors: (B, D) vectors, as for ``losses.info_nce``.
         positives: (B, D), row i belongs to anchor i.
         chapters: (B, C) bool, of the admission of each anchor.
         temperature: tau, above 0 (MIMIC project: 0.07).
@@ -82,7 +82,7 @@ def himulcon(
     differ in more (views dropped level by level, constraint on means); where they do, this is the paper's formula.
 
     Args:
-        anchors: (B, D) vectors, any length and dtype; normalised here, in float32.
+        anchors: (B, D) vectors, as for ``losses.info_nce``.
         positives: (B, D), row i belongs to anchor i and has its labels.
         levels: (B, L) int64 labels, coarse to fine; -1 is no label, and equal to none.
         temperature: tau, above 0.
@@ -102,9 +102,7 @@ def himulcon(
     anchors, positives, levels = _checked(anchors, positives, levels, temperature, gather)
     views = functional.normalize(torch.cat([anchors, positives]).float(), dim=-1)  # (2B, D)
     scores = (views @ views.T / temperature).fill_diagonal_(float("-inf"))
-    losses = (torch.logsumexp(scores, dim=1, keepdim=True) - scores).fill_diagonal_(
-        0.0
-    )  # (2B, 2B), of each pair of views
+    losses = (torch.logsumexp(scores, dim=1, keepdim=True) - scores).fill_diagonal_(0.0)  # (2B, 2B)
     total, largest = losses.new_zeros(()), losses.new_zeros(())
     for depth, positive in enumerate(_positives(levels), start=1):  # finest first
         if positive.any():

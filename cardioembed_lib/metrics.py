@@ -1,7 +1,8 @@
 """How well does a model rank and separate, and how sure are we?
 
-Shapes: Q queries, N candidates, D width, G groups. Similarities are compared in float32. **Ties count against us**: a candidate
-that scores as high as the right answer stands before it, so a model that gives every text one vector finds nothing.
+Shapes: Q queries, N candidates, D width, G groups; ranks are (Q,), 1-based; a list has k places, at least 1. Similarities are
+compared in float32. **Ties count against us**: a candidate that scores as high as the right answer stands before it, so a model
+that gives every text one vector finds nothing.
 """
 
 from __future__ import annotations
@@ -67,10 +68,6 @@ def gold_ranks(
 def accuracy_at(ranks: ArrayLike, k: int) -> float:
     """Return the share of queries whose right answer is among the first k (Acc@k; with one right answer also recall@k).
 
-    Args:
-        ranks: (Q,) 1-based.
-        k: length of the list, at least 1.
-
     >>> accuracy_at([1, 3, 12], 10)
     0.6666666666666666
     """
@@ -80,10 +77,6 @@ def accuracy_at(ranks: ArrayLike, k: int) -> float:
 def mrr(ranks: ArrayLike, k: int | None = None) -> float:
     """Return the mean of 1/rank, answers after the first k counted as 0 (MRR, or MRR@k).
 
-    Args:
-        ranks: (Q,) 1-based.
-        k: length of the list; by default all of it.
-
     >>> mrr([1, 2, 4]), mrr([1, 2, 4], k=2)
     (0.5833333333333334, 0.5)
     """
@@ -92,10 +85,6 @@ def mrr(ranks: ArrayLike, k: int | None = None) -> float:
 
 def ndcg_at(ranks: ArrayLike, k: int) -> float:
     """Return nDCG@k where every query has one right answer: the mean of 1/log2(1 + rank), 0 after the first k.
-
-    Args:
-        ranks: (Q,) 1-based.
-        k: length of the list, at least 1.
 
     >>> ndcg_at([1, 3, 11], 10)
     0.5
@@ -293,18 +282,10 @@ def separation(
     >>> separation([1.0, 0.5], [0.25, 0.25, 0.25], seed=17)["separation"]
     0.5
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95")
     same, other = statistics.values_of(similar, "similar"), statistics.values_of(different, "different")
     names = (None, None) if groups is None else groups
     sets = [statistics.group_sums(values, own) for values, own in zip((same, other), names, strict=True)]
-    rng = np.random.default_rng(seed)
-    means = np.empty((n, 2))
-    for i in range(n):
-        for side, (sums, sizes) in enumerate(sets):
-            drawn = rng.integers(0, len(sums), len(sums))
-            means[i, side] = sums[drawn].sum() / sizes[drawn].sum()
-    low, high = np.quantile(means[:, 0] - means[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    low, high = statistics.interval(sets, seed, n, level)
     found = {"similar": same.mean(), "different": other.mean(), "separation": same.mean() - other.mean()}
     return {key: float(value) for key, value in (found | {"low": low, "high": high}).items()}
 

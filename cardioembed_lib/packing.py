@@ -23,9 +23,8 @@ from cardioembed_lib import pooling
 
 NAME = "packed"
 SHORT = 128  # tokens of a text up to which plain products read faster than the fused kernel
-MULTIPLE = (
-    64  # tokens, reached by texts of one token: oneDNN compiles a kernel for each new number of them, and keeps it
-)
+# Tokens, reached by texts of one token: oneDNN compiles a kernel for each new number of them, and keeps it.
+MULTIPLE = 64
 ARCHITECTURES = {"bert", "qwen2", "qwen3", "gemma3_text"}  # those whose attention the tests compare with padded texts
 
 

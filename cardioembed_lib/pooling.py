@@ -1,6 +1,7 @@
 """How do token states become one vector per text?
 
-Shapes: B texts, T tokens, D model width.
+Shapes: B texts, T tokens, D model width. Every pooling takes token states (B, T, D) and a mask (B, T), 1 for real tokens and 0
+for padding; it returns (B, D) in the states' dtype, not normalised, and raises ValueError if a text has no real token.
 """
 
 from __future__ import annotations
@@ -13,16 +14,6 @@ from torch.nn import functional
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     """Return the average state of the real tokens of each text (sentence-transformers, BERT family).
 
-    Args:
-        hidden: (B, T, D) token states.
-        mask: (B, T) 1 for real tokens, 0 for padding.
-
-    Returns:
-        (B, D), same dtype as ``hidden``; not normalised.
-
-    Raises:
-        ValueError: if a text has no real token.
-
     >>> mean_pool(torch.tensor([[[1.0], [3.0], [99.0]]]), torch.tensor([[1, 1, 0]])).tolist()
     [[2.0]]
     """
@@ -33,16 +24,6 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 
 def cls_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     """Return the state of the first real token of each text (BGE, BioLinkBERT).
-
-    Args:
-        hidden: (B, T, D) token states.
-        mask: (B, T) 1 for real tokens, 0 for padding.
-
-    Returns:
-        (B, D), same dtype as ``hidden``; not normalised.
-
-    Raises:
-        ValueError: if a text has no real token.
 
     >>> h = torch.arange(6.0).view(2, 3, 1)
     >>> cls_pool(h, torch.tensor([[1, 1, 0], [0, 1, 1]])).squeeze(-1).tolist()
@@ -59,16 +40,6 @@ def last_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     A decoder has read the whole text only at its last real token, so that state stands for the text. Right for left and
     right padding alike; the model card's ``hidden[:, -1, :]`` is right for left padding only.
 
-    Args:
-        hidden: (B, T, D) token states.
-        mask: (B, T) 1 for real tokens, 0 for padding.
-
-    Returns:
-        (B, D), same dtype as ``hidden``; not normalised.
-
-    Raises:
-        ValueError: if a text has no real token.
-
     >>> h = torch.arange(6.0).view(2, 3, 1)
     >>> last_pool(h, torch.tensor([[1, 1, 0], [0, 1, 1]])).squeeze(-1).tolist()
     [1.0, 5.0]
@@ -83,12 +54,9 @@ def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
     """Return one vector per text by the named pooling.
 
     Args:
-        hidden: (B, T, D) token states.
-        mask: (B, T) 1 for real tokens, 0 for padding.
+        hidden: (B, T, D).
+        mask: (B, T).
         how: ``mean``, ``cls`` or ``last``, as ``models.yaml`` says of the model.
-
-    Returns:
-        (B, D), same dtype as ``hidden``; not normalised.
 
     Raises:
         KeyError: for another name.

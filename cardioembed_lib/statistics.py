@@ -35,15 +35,23 @@ def bootstrap(
     >>> bootstrap([1.0, 1.0, 1.0], seed=17)
     (1.0, 1.0)
     """
+    return interval([group_sums(values_of(values, "values"), groups)], seed, n, level)
+
+
+def interval(sets: list[tuple[NDArray, NDArray]], seed: int, n: int, level: float) -> tuple[float, float]:
+    """Return the percentile interval of a set's mean, or of the first's less the second's, each drawn on its own.
+
+    Sets are sums and numbers of groups (``group_sums``); the rest is as for ``bootstrap``.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95")
-    sums, sizes = group_sums(values_of(values, "values"), groups)
     rng = np.random.default_rng(seed)
-    means = np.empty(n)
+    means = np.zeros((n, 2))
     for i in range(n):
-        drawn = rng.integers(0, len(sums), len(sums))
-        means[i] = sums[drawn].sum() / sizes[drawn].sum()
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+        for side, (sums, sizes) in enumerate(sets):
+            drawn = rng.integers(0, len(sums), len(sums))
+            means[i, side] = sums[drawn].sum() / sizes[drawn].sum()
+    low, high = np.quantile(means[:, 0] - means[:, 1], [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
