@@ -75,15 +75,16 @@ def main() -> None:
     source, texts = sentences(given.steps * PLAN.batch_size)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plans = {dtype: replace(PLAN, precision=dtype) for dtype in given.dtypes}
+    apart: dict[str, object] = {}
     if given.explore:
         arms = exploration(texts, plans)
+        apart = {f"{dtype}, shares of a step": shares(texts, plan) for dtype, plan in plans.items()}
     else:
         arms = {(dtype, "ours"): lambda p=plan: ours(texts, p) for dtype, plan in plans.items()}
         arms |= {(d, "peer"): lambda d=d: peer(texts, d, base_dropout=True) for d in plans}
         arms |= {(d, "peer, base dropout 0"): lambda d=d: peer(texts, d, base_dropout=False) for d in plans}
     needed = operations(texts)
     arms |= {(d, "limit"): lambda d=d: needed / matrix_rate(getattr(torch, d)) for d in plans}
-    apart: dict[str, float] = {}
     if given.read:
         texts = [anchor for anchor, _ in texts]
         needed = operations(texts, forward_only=True)
@@ -313,6 +314,53 @@ class Clock(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self.started
+
+
+def shares(texts: list[tuple[str, str]], plan: training.Plan) -> dict[str, float]:
+    """Return which share of a step in one thread each kind of work takes, by torch's profiler, and what the limit is of it.
+
+    The limit is the time of the step's operations at the rate that this thread reaches in a plain product (``matrix_rate``).
+    """
+    threads = torch.get_num_threads()
+    found = base()
+    found = encoder.with_model(found, lora.attach(found.model, **ADAPTER, seed=1))
+    texts = texts[: plan.batch_size]
+    table = pl.DataFrame(texts, schema=["anchor", "positive"], orient="row").with_row_index("row").with_columns(
+        group=pl.col("row"), anchor_id=pl.lit(""), positive_id=pl.lit(""), negatives=pl.lit([], pl.List(pl.String))
+    )  # fmt: skip
+    pairs_ = training.tokenise(found, table)
+    training.train_mode(found.model)
+
+    def step() -> float:
+        return seconds(lambda: training.batch_loss(found, pairs_, range(len(texts)), plan).backward())
+
+    try:
+        torch.set_num_threads(1)
+        with fused.fused(found.model):
+            step()
+            limit = operations(texts) / matrix_rate(getattr(torch, plan.precision))
+            with torch.profiler.profile(record_shapes=True) as profile:
+                whole = step()
+    finally:
+        torch.set_num_threads(threads)
+    parts = dict.fromkeys(
+        ("base's products", "adapter's products", "attention", "GELU", "norms", "other of torch"), 0.0
+    )
+    for event in profile.key_averages(group_by_input_shape=True):
+        parts[kind(event.key, event.input_shapes)] += event.self_cpu_time_total / 1e6 / whole
+    return parts | {"Python and NumPy": 1 - sum(parts.values()), "limit": limit / whole}
+
+
+def kind(operation: str, shapes: list[list[int]]) -> str:
+    """Return what sort of work an operation of torch's is."""
+    if re.search(r"mm$|mm_$|_linear_pointwise$", operation):
+        narrow = (
+            min(size for shape in shapes if len(shape) > 1 for size in shape)
+            <= len(fused.TOGETHER[0]) * ADAPTER["rank"]
+        )
+        return "adapter's products" if narrow else "base's products"
+    names = {"attention": "attention", "gelu": "GELU", "norm": "norms"}
+    return next((name for part, name in names.items() if part in operation), "other of torch")
 
 
 def exploration(texts: list[tuple[str, str]], plans: dict[str, training.Plan]) -> dict:

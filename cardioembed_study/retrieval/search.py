@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
@@ -58,7 +59,7 @@ def exact(
     indices = np.empty((len(q), k), dtype=np.int64)
     for start in range(0, len(q), block):
         part = slice(start, start + block)
-        scores[part], indices[part] = _largest(q[part] @ p.T, k)
+        scores[part], indices[part] = largest(q[part] @ p.T, k)
     return scores, indices
 
 
@@ -215,15 +216,29 @@ def approximate(index: faiss.Index, queries: ArrayLike, k: int) -> tuple[NDArray
     return index.search(q, k)
 
 
-def _largest(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the k largest of each row, equal values by index."""
-    indices = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    smallest = np.take_along_axis(scores, indices, axis=1).min(axis=1, keepdims=True)
-    for row in np.flatnonzero((scores >= smallest).sum(axis=1) > k):  # a tie across the border: partition chose blindly
-        indices[row] = np.argsort(-scores[row], kind="stable")[:k]
-    largest = np.take_along_axis(scores, indices, axis=1)
-    order = np.lexsort((indices, -largest), axis=-1)
-    return np.take_along_axis(largest, order, axis=1), np.take_along_axis(indices, order, axis=1)
+def largest(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the k largest of each row, largest first, and their columns; of equals the lower column stands first.
+
+    Whatever sorts them: a processor's own order of equals is not the next one's.
+
+    >>> largest(np.array([[1.0, 3.0, 3.0, 3.0]]), k=2)[1].tolist()
+    [[1, 2]]
+    """
+    values, columns = (x.numpy() for x in torch.from_numpy(scores).topk(min(k + 1, scores.shape[1])))
+    for row in np.flatnonzero(values[:, k - 1] == values[:, -1]) if values.shape[1] > k else ():
+        columns[row, :k] = first(scores[row], np.ones(scores.shape[1], dtype=bool), k)  # topk chose blindly
+    columns = columns[:, :k]
+    values = np.take_along_axis(scores, columns, axis=1)
+    order = np.lexsort((columns, -values), axis=-1)
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(columns, order, axis=1)
+
+
+def first(row: NDArray[np.float32], fits: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
+    """Return the columns of the k largest scores among those that fit, fewer if there are not so many, in that order."""
+    columns = np.flatnonzero(fits)
+    if k < len(columns):
+        columns = columns[row[columns] >= np.partition(row[columns], -k)[-k]]
+    return columns[np.argsort(-row[columns], kind="stable")][:k]
 
 
 def _vectors(vectors: ArrayLike, name: str) -> NDArray[np.float32]:

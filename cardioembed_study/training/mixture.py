@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import polars as pl
-import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cardioembed_lib import encoder, models
 from cardioembed_study import lexical, paths, settings
 from cardioembed_study.corpus import pairs as pairing
+from cardioembed_study.retrieval import search
 
 
 def mix(frames: Iterable[pl.DataFrame], limit: int = 0, seed: int = 0) -> pl.DataFrame:
@@ -134,8 +134,8 @@ def mine(
     for start in range(0, len(pairs), 2048):
         scores = similarity(start, start + 2048)
         scores = scores if len(columns) == len(texts) else scores[:, columns]  # (b, N)
-        sides = zip(scores, _nearest(scores, depth), rows[start : start + 2048], strict=True)
-        for row, near, (_, positive, group) in sides:
+        nearest = search.largest(scores, min(depth, len(columns)))[1]
+        for row, near, (_, positive, group) in zip(scores, nearest, rows[start : start + 2048], strict=True):
             chosen = _chosen(row, near, own[group], row[place[positive]], how, rng)
             if len(chosen) < how.num_negatives:
                 raise _nothing_wrong(pairs, group)
@@ -162,29 +162,9 @@ def _chosen(
     if len(window) < how.num_negatives:
         other = np.ones(len(row), dtype=bool)
         other[list(own)] = False
-        fitting = _first(row, other & (row <= limit), how.range_min + how.num_negatives)[how.range_min :]
-        window = list(dict.fromkeys([*fitting, *_first(-row, other, how.num_negatives)]))
+        fitting = search.first(row, other & (row <= limit), how.range_min + how.num_negatives)[how.range_min :]
+        window = list(dict.fromkeys([*fitting, *search.first(-row, other, how.num_negatives)]))
     return window[: how.num_negatives]
-
-
-def _nearest(scores: np.ndarray, depth: int) -> Iterator[np.ndarray]:
-    """Yield the columns of the ``depth`` largest scores of each row, the largest first.
-
-    Of equal ones the first in the table stands first, whatever sorts them: a processor's own order is not the next one's.
-    """
-    values, near = (x.numpy() for x in torch.from_numpy(scores).topk(min(depth + 1, scores.shape[1])))
-    order = np.lexsort((near, -values))[:, :depth]
-    tied = values[:, depth - 1] == values[:, -1] if values.shape[1] > depth else np.zeros(len(scores), dtype=bool)
-    for row, columns, last in zip(scores, np.take_along_axis(near, order, 1), tied, strict=True):
-        yield np.array(_first(row, np.isfinite(row), depth)) if last else columns
-
-
-def _first(row: np.ndarray, fits: np.ndarray, number: int) -> list[int]:
-    """Return the columns of the largest scores among those that fit, in the order of ``_nearest``."""
-    columns = np.flatnonzero(fits)
-    if number < len(columns):
-        columns = columns[row[columns] >= np.partition(row[columns], -number)[-number]]
-    return columns[np.argsort(-row[columns], kind="stable")][:number].tolist()
 
 
 def _similarity(part: pl.DataFrame, base: encoder.Encoder | None) -> Callable[[int, int], np.ndarray]:
