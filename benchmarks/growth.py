@@ -28,10 +28,9 @@ from encode import apart
 from mimic import generate
 
 from cardioembed_lib import encoder, fused, lora, models, training
-from cardioembed_study import paths, records, settings
+from cardioembed_study import paths, records, search, settings
 from cardioembed_study.corpus import manifests, passages, shingles
 from cardioembed_study.notes import auroc, mimic, silhouette
-from cardioembed_study.retrieval import search
 from cardioembed_study.training import mixture
 
 WIDTH, QUERIES, NEIGHBOURS = 384, 100, 10

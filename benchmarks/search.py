@@ -25,8 +25,7 @@ import numpy as np
 from encode import apart
 from growth import NEIGHBOURS, QUERIES, WIDTH, most_held, sentences, vectors
 
-from cardioembed_study import lexical, records
-from cardioembed_study.retrieval import search
+from cardioembed_study import lexical, records, search
 
 PART, PROBES, REPEATS = 100_000, (1, 4, 16, 64, 256), 3
 

@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as cardioem
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -197,6 +198,7 @@ def reading(texts: list[str], needed: float) -> tuple[dict, dict[str, float]]:
         arms[d, "peer"] = lambda d=d: seconds(lambda: theirs[d].encode(texts, normalize_embeddings=True))
         arms[d, "limit"] = lambda d=d: needed / matrix_rate(getattr(torch, d))
     arms["bfloat16", "peer in float32"] = arms["float32", "peer"]
+    arms["bfloat16", "limit in int8"] = lambda: needed / matrix_rate(torch.int8)
     return arms, apart
 
 
@@ -214,9 +216,12 @@ def matrix_rate(dtype: torch.dtype) -> float:
 
     Whichever of both, and of torch's two libraries, is the faster: the highest rate that this machine shows.
     """
-    x, w = torch.randn(1024, 384, dtype=dtype), torch.randn(1536, 384, dtype=dtype)
-    layer, threads = fused.quicken(torch.nn.Linear(384, 1536).to(dtype)), torch.get_num_threads()
-    each = 2 * 1024 * 384 * 1536 * REPEATED
+    x, w = (torch.randn(n, 384).to(dtype) for n in (1024, 1536))
+    products = [lambda: torch._int_mm(x, w.T)]
+    if dtype != torch.int8:
+        layer = fused.quicken(torch.nn.Linear(384, 1536).to(dtype))
+        products = [lambda: x @ w.T, lambda: layer(x)]
+    threads, each = torch.get_num_threads(), 2 * 1024 * 384 * 1536 * REPEATED
 
     def run(product, _=0) -> None:
         with torch.inference_mode():
@@ -224,7 +229,7 @@ def matrix_rate(dtype: torch.dtype) -> float:
                 product()
 
     rates = []
-    for product in (lambda: x @ w.T, lambda: layer(x)):
+    for product in products:
         for parts in ([0], range(threads)):
             started = time.perf_counter()
             list(encoder.side_by_side(partial(run, product), parts, len(parts)))
@@ -343,12 +348,10 @@ def shares(texts: list[tuple[str, str]], plan: training.Plan) -> dict[str, float
                 whole = step()
     finally:
         torch.set_num_threads(threads)
-    parts = dict.fromkeys(
-        ("base's products", "adapter's products", "attention", "GELU", "norms", "other of torch"), 0.0
-    )
+    parts: Counter[str] = Counter()
     for event in profile.key_averages(group_by_input_shape=True):
         parts[kind(event.key, event.input_shapes)] += event.self_cpu_time_total / 1e6 / whole
-    return parts | {"Python and NumPy": 1 - sum(parts.values()), "limit": limit / whole}
+    return dict(parts) | {"limit": limit / whole}
 
 
 def kind(operation: str, shapes: list[list[int]]) -> str:
@@ -359,8 +362,8 @@ def kind(operation: str, shapes: list[list[int]]) -> str:
             <= len(fused.TOGETHER[0]) * ADAPTER["rank"]
         )
         return "adapter's products" if narrow else "base's products"
-    names = {"attention": "attention", "gelu": "GELU", "norm": "norms"}
-    return next((name for part, name in names.items() if part in operation), "other of torch")
+    names = {"attention": "attention", "gelu": "GELU", "norm": "norms", "::": "other of torch"}
+    return next((name for part, name in names.items() if part in operation), "Python and NumPy")
 
 
 def exploration(texts: list[tuple[str, str]], plans: dict[str, training.Plan]) -> dict:

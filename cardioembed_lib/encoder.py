@@ -57,13 +57,23 @@ def tokenise(encoder: Encoder, texts: Sequence[str], prompt: str = "") -> list[l
     return encoder.tokenizer([prompt + t for t in texts], truncation=True, max_length=encoder.max_length)["input_ids"]
 
 
-def chunks(lengths: Sequence[int], token_budget: int) -> list[np.ndarray]:
+def chunks(lengths: Sequence[int], token_budget: int, padded: bool = True) -> list[np.ndarray]:
     """Return row numbers in chunks of similar length, each at most ``token_budget`` tokens when padded to its longest.
+
+    Without padding they are as even as whole texts allow, and of about as many tokens at most.
 
     >>> [c.tolist() for c in chunks([5, 1, 4, 1], token_budget=10)]
     [[0, 2], [1, 3]]
+    >>> [c.tolist() for c in chunks([5, 1, 4, 1], token_budget=10, padded=False)]
+    [[0], [2, 1, 3]]
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
+    if not padded and len(order):
+        ends = np.cumsum(np.asarray(lengths)[order])
+        n = math.ceil(ends[-1] / token_budget)
+        middles = ends - np.asarray(lengths)[order] / 2
+        parts = np.split(order, np.searchsorted(middles, ends[-1] * np.arange(1, n) / n))
+        return [part for part in parts if len(part)]
     out: list[list[int]] = []
     for row in order:
         if not out or (len(out[-1]) + 1) * lengths[out[-1][0]] > token_budget:
@@ -104,7 +114,7 @@ def forward(
     learnt = [p for p in encoder.model.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
     threads = threads_for(encoder)
     # A dropout is drawn by chunk: while learning, chunks are the same whatever number of threads shares them.
-    parts = chunks([len(x) for x in ids], _share(ids, token_budget, EVEN if learnt else threads))
+    parts = _parts(encoder, ids, token_budget, EVEN if learnt else threads)
     if lora.sharded(encoder.model):
         parts = _as_many(parts, encoder.device)
     again = cached and threads == 1  # side by side, nothing draws from torch's generator
@@ -190,11 +200,12 @@ def threads_for(encoder: Encoder) -> int:
     return 1 if alone or encoder.device.type != "cpu" else min(MOST, torch.get_num_threads())
 
 
-def _share(ids: Sequence[Sequence[int]], token_budget: int, threads: int) -> int:
-    """Return the tokens of a chunk, such that every thread has one and all are about as large."""
-    tokens = sum(len(text) for text in ids)
-    rounds = max(1, math.ceil(tokens / token_budget / threads))
-    return min(token_budget, max(LEAST, math.ceil(tokens / rounds / threads)))
+def _parts(encoder: Encoder, ids: Sequence[Sequence[int]], token_budget: int, threads: int) -> list[np.ndarray]:
+    """Return the chunks of some texts, such that every thread has as many and all are about as large."""
+    lengths = [len(text) for text in ids]
+    rounds = max(1, math.ceil(sum(lengths) / token_budget / threads))
+    even = min(token_budget, max(LEAST, math.ceil(sum(lengths) / rounds / threads)))
+    return chunks(lengths, even, padded=not packing.allowed(encoder.model))
 
 
 def side_by_side(task: Callable, parts: Iterable, threads: int) -> Iterator:
@@ -272,7 +283,7 @@ def encode(
         for start in range(0, len(texts), WINDOW):
             ids = tokenise(encoder, texts[start : start + WINDOW], prompt)
             threads = threads_for(encoder)
-            parts = chunks([len(x) for x in ids], _share(ids, token_budget, threads))
+            parts = _parts(encoder, ids, token_budget, threads)
             read = partial(_read, encoder, [[ids[r] for r in rows] for rows in parts], width)
             for rows, vectors in zip(parts, side_by_side(read, range(len(parts)), threads), strict=True):
                 out[start + rows] = vectors

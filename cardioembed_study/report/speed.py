@@ -92,7 +92,14 @@ def speed_points(
 
 
 PEERS = {"training": "train", "reading": "read"}  # what is done, and the record that says how fast
-ARMS = {"ours": 0, "peer": 1, "peer, base dropout 0": 2, "peer in float32": 2, "limit": 7}  # and its colour
+ARMS = {
+    "ours": 0,
+    "peer": 1,
+    "peer, base dropout 0": 2,
+    "peer in float32": 2,
+    "limit": 7,
+    "limit in int8": 7,
+}  # and its colour
 
 
 def peer_rows(records: Mapping[str, Mapping]) -> list[dict[str, Any]]:
@@ -125,6 +132,17 @@ def part_rows(record: Mapping) -> list[dict[str, Any]]:
         spread = f"{np.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})"
         rows.append({"training": name, "precision": precision, "pairs/s": f"{m['median']:.0f}", "of the whole": spread})
     return sorted(rows, key=lambda row: (row["precision"] != "float32", row["training"] != "all"))
+
+
+def share_rows(record: Mapping) -> list[dict[str, Any]]:
+    """Return where a step's time goes in one thread, as ``benchmarks/train.py --explore`` profiled it, a row a kind of work."""
+    shares = {of: record["params"][f"{of}, shares of a step"] for of in ("float32", "bfloat16")}
+    names = sorted(shares["float32"], key=lambda name: (name == "limit", -shares["float32"][name]))
+    return [
+        {"work": "limit: its products alone" if name == "limit" else name}
+        | {of: f"{100 * each[name]:.0f} %" for of, each in shares.items()}
+        for name in names
+    ]
 
 
 CARDS, RESERVE = (16, 24, 48, 80), 1.5  # GB; kept free for the driver and gaps between tensors
@@ -176,7 +194,7 @@ def against_peers(records: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]
             for y, row in enumerate(part.iter_rows(named=True)):
                 colour = show.COLOURS[ARMS[row["who"]]]
                 ax.plot([row["lowest"], row["highest"]], [y, y], color=colour, lw=2)
-                ax.plot(row["median"], y, "|" if row["who"] == "limit" else "o", color=colour, ms=9, mew=2)
+                ax.plot(row["median"], y, "|" if "limit" in row["who"] else "o", color=colour, ms=9, mew=2)
                 end = (row["highest"], y)
                 ax.annotate(f"{row['median']:.0f}", end, (8, 0), textcoords="offset points", va="center", fontsize=9)
             ax.set_yticks(range(len(part)), part["arm"])

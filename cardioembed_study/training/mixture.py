@@ -12,9 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cardioembed_lib import encoder, models
-from cardioembed_study import lexical, paths, settings
+from cardioembed_study import lexical, paths, search, settings
 from cardioembed_study.corpus import pairs as pairing
-from cardioembed_study.retrieval import search
 
 
 def mix(frames: Iterable[pl.DataFrame], limit: int = 0, seed: int = 0) -> pl.DataFrame:

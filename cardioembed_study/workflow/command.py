@@ -162,8 +162,7 @@ class _Pool:
     def nearest(self, question: str, k: int) -> list[tuple[float, int]]:
         """Return cosines and rows of the k nearest sentences, best first: of all, or by the index where there is one."""
         from cardioembed_lib import encoder
-        from cardioembed_study import embeddings
-        from cardioembed_study.retrieval import search
+        from cardioembed_study import embeddings, search
 
         asked = encoder.encode(self.model, [question], prompt=self.model.prompts.get("query", ""))
         k = min(k, len(self.table))
@@ -184,7 +183,7 @@ class _Pool:
 
     def indexed(self) -> faiss.Index:
         """Return the index on disk, made where it is not, or is of other sentences or weights."""
-        from cardioembed_study.retrieval import search
+        from cardioembed_study import search
 
         self.index.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.index.with_name(f".{self.index.name}.lock")):

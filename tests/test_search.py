@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from cardioembed_lib import metrics
-from cardioembed_study import lexical, paths
-from cardioembed_study.retrieval import search
+from cardioembed_study import lexical, paths, search
 
 RNG = np.random.default_rng(10930)
 
@@ -132,7 +131,7 @@ def test_without_faiss_search_is_exact_and_an_index_says_what_to_install(monkeyp
 
 
 def test_the_module_does_not_load_faiss():
-    code = "import sys; from cardioembed_study.retrieval import search; sys.exit('faiss' in sys.modules)"
+    code = "import sys; from cardioembed_study import search; sys.exit('faiss' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=False).returncode == 0
 
 
