@@ -27,8 +27,10 @@ CODE = (  # modules that decide what a run learns
     "cardioembed_lib.packing",
     "cardioembed_lib.pooling",
     "cardioembed_lib.training",
+    "cardioembed_study.lexical",
     "cardioembed_study.notes.icd9",
     "cardioembed_study.retrieval.pools",
+    "cardioembed_study.search",
     "cardioembed_study.training.mixture",
 )
 
