@@ -266,6 +266,16 @@ def test_ours_stands_beside_the_peer_and_the_limit_with_its_spread():
     ]
 
 
+def test_mining_stands_among_the_peers():
+    metrics = {"ours_seconds": 1.0, "peer_seconds": 2.0, "peer_over_ours": 2.0, "least": 1.5, "most": 2.5}
+    rows = report_speed.mining_rows({"metrics": metrics, "counts": {"texts": 10_000}})
+    assert rows[0].keys() == report_speed.peer_rows({"training": PEERS})[0].keys()
+    assert [list(row.values())[2:] for row in rows] == [
+        ["ours", "10,000 pairs", ""],
+        ["peer", "5,000 pairs", "2.00 (1.50 to 2.50)"],
+    ]
+
+
 def test_a_part_is_worth_what_training_loses_without_it():
     arms = {"all": [10.0, 20.0], "without packing": [5.0, 18.0], "limit": [20.0, 40.0]}
     metrics = {f"float32, {name}": {"median": 1.0, "all": values} for name, values in arms.items()}

@@ -122,6 +122,22 @@ def peer_rows(records: Mapping[str, Mapping]) -> list[dict[str, Any]]:
     ]
 
 
+def mining_rows(record: Mapping) -> list[dict[str, Any]]:
+    """Return what ``benchmarks/mining.py`` measured, in the columns of ``peer_rows``."""
+    m, n = record["metrics"], record["counts"]["texts"]
+    over = "{peer_over_ours:.2f} ({least:.2f} to {most:.2f})".format(**m)
+    return [
+        {
+            "what": "mining",
+            "precision": "float32",
+            "who": who,
+            "a second": f"{n / m[f'{who}_seconds']:,.0f} pairs",
+            "ours is so many times as fast": over if who == "peer" else "",
+        }
+        for who in ("ours", "peer")
+    ]
+
+
 def part_rows(record: Mapping) -> list[dict[str, Any]]:
     """Return what ``benchmarks/train.py --explore`` measured: speed without each part, and over the whole, round by round."""
     rows = []
