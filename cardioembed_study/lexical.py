@@ -118,10 +118,15 @@ def fused(*scores: ArrayLike, k: int = 60) -> NDArray[np.float32]:
     Returns:
         (Q, N) float32, at most the number of scorings.
 
+    Raises:
+        ValueError: a score is NaN.
+
     >>> fused([[3.0, 1.0]], [[0.2, 0.1]], k=2).tolist()
     [[2.0, 1.5]]
     """
     total = np.zeros(np.shape(scores[0]), dtype=np.float64)
+    if any(np.isnan(scoring).any() for scoring in scores):
+        raise ValueError("a scoring holds NaN, which has no rank; look at its embeddings")
     for row in range(len(total)):
         for each in (np.asarray(scoring)[row] for scoring in scores):
             total[row] += (k + 1) / (k + _ranks(each))

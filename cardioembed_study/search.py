@@ -117,7 +117,8 @@ def faiss_on_disk(
         progress: show a bar.
 
     Raises:
-        ValueError: the parts hold fewer or more passages than ``total``, NaN, or a shape that is not (n, D).
+        ValueError: the parts hold fewer or more passages than ``total``, NaN, or a shape that is not (n, D); or an index on
+            disk is cut short.
         ModuleNotFoundError: FAISS is not installed.
     """
     faiss = _faiss()
@@ -152,7 +153,13 @@ def faiss_on_disk(
         file.unlink()
     with _silent():
         index = faiss.read_index(str(done), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR)
-    faiss.extract_index_ivf(index).nprobe = probes
+    found = faiss.extract_index_ivf(index)
+    lists, wanted = folder / "lists.ivfdata", faiss.downcast_InvertedLists(found.invlists).totsize
+    if (size := lists.stat().st_size) != wanted:
+        raise ValueError(
+            f"{lists} has {size:,} bytes, its index says {wanted:,}; delete {folder.name}/ and index again"
+        )
+    found.nprobe = probes
     return index
 
 

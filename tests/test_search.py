@@ -1,6 +1,7 @@
 """Neighbours: exact against sorting, FAISS against exact, words against arithmetic."""
 
 import math
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -100,6 +101,10 @@ def test_an_index_on_disk_finds_what_exact_search_finds_and_goes_on_after_a_kill
     )
     with pytest.raises(ValueError, match=rf"the parts hold {len(PASSAGES):,} passages, total says 7"):
         search.faiss_on_disk(parts, tmp_path / "other", 7)
+    lists = tmp_path / "moved" / "lists.ivfdata"
+    os.truncate(lists, wanted := lists.stat().st_size - 1)
+    with pytest.raises(ValueError, match=rf"lists.ivfdata has {wanted:,} bytes, its index says {wanted + 1:,}; delete"):
+        search.faiss_on_disk(None, tmp_path / "moved", 0)
 
 
 def test_an_index_on_disk_holds_no_more_than_a_part_and_its_sample(tmp_path, monkeypatch):
@@ -192,6 +197,7 @@ def test_random_scores_rank_the_answer_in_the_middle_and_repeat():
         (lambda: search.faiss_index([[1.0]], "flta"), "no index 'flta'; known: flat, hnsw, ivf"),
         (lambda: search.approximate(search.faiss_index([[1.0]]), [[1.0, 0.0]], 1), "queries are 2 wide, the index 1"),
         (lambda: search.approximate(search.faiss_index([[1.0]]), [[1.0]], 2), "k is 2"),
+        (lambda: lexical.fused([[1.0, 2.0]], [[1.0, math.nan]]), "a scoring holds NaN"),
         (lambda: lexical.bm25_scores("heart", HEART), "queries must be a list"),
         (lambda: lexical.bm25_scores(["heart"], []), "passages must be a list"),
         (lambda: lexical.bm25_scores(["heart"], ["", "a"]), "2 passages hold no word"),
