@@ -45,7 +45,7 @@ publish: .venv/made  ## copy the finished evidence of PROFILE into book/ and ada
 	$(PY) -m cardioembed_study.workflow.publish evidence $(PROFILE)
 
 bench: .venv/made  ## measure speed against peers on this machine
-	@for what in train.py "train.py --explore" "train.py --read" encode.py mining.py search.py growth.py "gpu.py --memory" corpus.py mimic.py; do \
+	@for what in train.py "train.py --explore" "train.py --read --steps 8 --repeats 5" encode.py mining.py search.py growth.py "gpu.py --memory" corpus.py mimic.py; do \
 	  echo "== $$what"; $(PY) benchmarks/$$what || exit 1; done
 
 clean:  ## remove what was built (.venv, artifacts, pages); committed evidence stays
