@@ -286,7 +286,7 @@ rule embed:
         touch(f"{A}/index/{{part}}-of-{PARTS}.{INDEXED or 'base'}"),
     threads: workflow.cores
     shell:
-        "{sys.executable:q} -m cardioembed_study.workflow.command embed {PROFILE.name} --run {INDEXED:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.command embed {PROFILE.name} --run={INDEXED:q}"
         " --part {wildcards.part}/{PARTS}"
 
 
@@ -297,7 +297,7 @@ rule index:
         f"{A}/index/{INDEXED or 'base'}/index.faiss",
     threads: workflow.cores
     shell:
-        "{sys.executable:q} -m cardioembed_study.workflow.command index {PROFILE.name} --run {INDEXED:q}"
+        "{sys.executable:q} -m cardioembed_study.workflow.command index {PROFILE.name} --run={INDEXED:q}"
 
 
 rule book:

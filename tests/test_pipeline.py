@@ -356,12 +356,15 @@ def test_the_embedded_profile_runs_from_end_to_end():
 
     def graph(*words):
         options = ["--cores", "all", "--nolock", "--max-checksum-file-size", "0", "--config", "profile=embedded"]
-        return toy_tree.call(toy_tree.ROOT, "snakemake", "book", *words, *options, seconds=3600)
+        return toy_tree.call(toy_tree.ROOT, "snakemake", *words, *options, seconds=3600)
 
-    first = graph("--rerun-incomplete")
+    first = graph("book", "--rerun-incomplete")
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     made = toy_tree.ROOT / "artifacts" / "embedded"
     assert (made / "book/_build/html/index.html").exists()
     assert not [name for name in listing(made) if "failed" in name or "partial" in name]
-    again = graph("-n")
+    again = graph("book", "-n")
     assert "Nothing to be done" in again.stdout + again.stderr
+    indexed = graph("index", "--forcerun", "embed")
+    assert indexed.returncode == 0, indexed.stdout[-3000:] + indexed.stderr[-3000:]
+    assert (made / "index/base/index.faiss").exists()
