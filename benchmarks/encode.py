@@ -243,7 +243,9 @@ def measure(arm: Arm, read: list[str]) -> dict:
     before = peak_bytes()
     found = load(arm)
     started = time.perf_counter()
-    while True:  # kernels are made for each length when they are first used, and a young process asks for all its memory anew
+    while (
+        True
+    ):  # kernels are made for each length when they are first used, and a young process asks for all its memory anew
         for text in read:
             encoder.encode(found, [text])
         if time.perf_counter() - started > SECONDS:

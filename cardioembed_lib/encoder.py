@@ -60,7 +60,7 @@ def tokenise(encoder: Encoder, texts: Sequence[str], prompt: str = "") -> list[l
 def chunks(lengths: Sequence[int], token_budget: int, padded: bool = True) -> list[np.ndarray]:
     """Return row numbers in chunks of similar length, each at most ``token_budget`` tokens when padded to its longest.
 
-    Without padding they are as even as whole texts allow, and of about as many tokens at most.
+    Without padding they are as even as whole texts allow: over the budget by less than the longest text, if at all.
 
     >>> [c.tolist() for c in chunks([5, 1, 4, 1], token_budget=10)]
     [[0, 2], [1, 3]]

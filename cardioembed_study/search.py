@@ -117,8 +117,8 @@ def faiss_on_disk(
         progress: show a bar.
 
     Raises:
-        ValueError: the parts hold fewer or more passages than ``total``, NaN, or a shape that is not (n, D); or an index on
-            disk is cut short.
+        ValueError: the parts hold fewer or more passages than ``total``, NaN, or a shape that is not (n, D); or what is on
+            disk cannot be read, or has another size than it says.
         ModuleNotFoundError: FAISS is not installed.
     """
     faiss = _faiss()
@@ -151,14 +151,16 @@ def faiss_on_disk(
             faiss.write_index(index, str(aside))
     for file in folder.glob("part*.faiss"):
         file.unlink()
-    with _silent():
-        index = faiss.read_index(str(done), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR)
+    lists, remedy = folder / "lists.ivfdata", f"delete {folder.name}/ and index again"
+    try:
+        with _silent():
+            index = faiss.read_index(str(done), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR)
+    except RuntimeError as error:
+        raise ValueError(f"{done} or {lists.name} cannot be read; {remedy}") from error
     found = faiss.extract_index_ivf(index)
-    lists, wanted = folder / "lists.ivfdata", faiss.downcast_InvertedLists(found.invlists).totsize
+    wanted = faiss.downcast_InvertedLists(found.invlists).totsize
     if (size := lists.stat().st_size) != wanted:
-        raise ValueError(
-            f"{lists} has {size:,} bytes, its index says {wanted:,}; delete {folder.name}/ and index again"
-        )
+        raise ValueError(f"{lists} has {size:,} bytes, its index says {wanted:,}; {remedy}")
     found.nprobe = probes
     return index
 
@@ -252,7 +254,7 @@ def _vectors(vectors: ArrayLike, name: str) -> NDArray[np.float32]:
     array = np.ascontiguousarray(vectors, dtype=np.float32)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name} have shape {array.shape}; give (texts, width), at least one of each")
-    bad = np.flatnonzero(np.isnan(array).any(axis=1))
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
-        raise ValueError(f"{name} hold NaN in row {bad[0]} ({bad.size} such rows)")
+        raise ValueError(f"{name} hold NaN or infinite values in row {bad[0]} ({bad.size} such rows)")
     return array

@@ -105,6 +105,9 @@ def test_an_index_on_disk_finds_what_exact_search_finds_and_goes_on_after_a_kill
     os.truncate(lists, wanted := lists.stat().st_size - 1)
     with pytest.raises(ValueError, match=rf"lists.ivfdata has {wanted:,} bytes, its index says {wanted + 1:,}; delete"):
         search.faiss_on_disk(None, tmp_path / "moved", 0)
+    os.truncate(tmp_path / "moved" / "index.faiss", 10)
+    with pytest.raises(ValueError, match=r"index.faiss or lists.ivfdata cannot be read; delete moved/ and index again"):
+        search.faiss_on_disk(None, tmp_path / "moved", 0)
 
 
 def test_an_index_on_disk_holds_no_more_than_a_part_and_its_sample(tmp_path, monkeypatch):
@@ -192,7 +195,8 @@ def test_random_scores_rank_the_answer_in_the_middle_and_repeat():
         (lambda: search.exact([[1.0]], [[1.0, 0.0]], 1), "queries are 1 wide, passages 2"),
         (lambda: search.exact([[1.0]], [[1.0]], 2), "k is 2; choose 1 to 1"),
         (lambda: search.exact([[1.0]], [[1.0]], 0), "k is 0"),
-        (lambda: search.exact([[1.0]], [[1.0], [math.nan]], 1), "passages hold NaN in row 1"),
+        (lambda: search.exact([[1.0]], [[1.0], [math.nan]], 1), "passages hold NaN or infinite values in row 1"),
+        (lambda: search.exact([[1.0]], [[math.inf]], 1), "passages hold NaN or infinite values in row 0"),
         (lambda: search.exact([1.0], [[1.0]], 1), r"queries have shape \(1,\)"),
         (lambda: search.faiss_index([[1.0]], "flta"), "no index 'flta'; known: flat, hnsw, ivf"),
         (lambda: search.approximate(search.faiss_index([[1.0]]), [[1.0, 0.0]], 1), "queries are 2 wide, the index 1"),

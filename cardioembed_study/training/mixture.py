@@ -127,13 +127,15 @@ def mine(
     for anchor, positive, group in (rows := pairs.select("anchor", "positive", "group").rows()):
         own[group] |= {place[text] for text in (anchor, positive) if text in place}
     end = how.range_max or how.range_min + 10 * how.num_negatives
-    depth = end + max(map(len, own.values()))
+    depth = min(len(columns), end + max(map(len, own.values())))
+    step = max(1, 2**22 // depth)  # anchors sorted at once: bounds the memory where a group is large
     rng = np.random.default_rng(seed)
     out = []
     for start in range(0, len(pairs), 2048):
         scores = similarity(start, start + 2048)
         scores = scores if len(columns) == len(texts) else scores[:, columns]  # (b, N)
-        nearest = search.largest(scores, min(depth, len(columns)))[1]
+        parts = (scores[first : first + step] for first in range(0, len(scores), step))
+        nearest = (near for part in parts for near in search.largest(part, depth)[1])
         for row, near, (_, positive, group) in zip(scores, nearest, rows[start : start + 2048], strict=True):
             chosen = _chosen(row, near, own[group], row[place[positive]], how, rng)
             if len(chosen) < how.num_negatives:
