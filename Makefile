@@ -37,6 +37,7 @@ lint: .venv/made  ## style of code and notebooks
 	$(PY) -m ruff format --check .
 
 verify: .venv/made  ## run PROFILE afresh in artifacts/verify and compare with the committed records
+	@[ -d book/results/$(PROFILE) ] || { echo "Of $(PROFILE) no records are committed; choose PROFILE=$$(ls book/results | paste -sd'|')" >&2; exit 2; }
 	rm -rf artifacts/verify/$(PROFILE)
 	CARDIOEMBED_ARTIFACTS="$(CURDIR)/artifacts/verify" $(GRAPH) --config profile=$(PROFILE) -- all
 	$(PY) -m cardioembed_study.workflow.verify artifacts/verify/$(PROFILE)/results book/results/$(PROFILE)
