@@ -242,14 +242,10 @@ def measure(arm: Arm, read: list[str]) -> dict:
     logging.disable_progress_bar()
     before = peak_bytes()
     found = load(arm)
-    started = time.perf_counter()
-    while (
-        True
-    ):  # kernels are made for each length when they are first used, and a young process asks for all its memory anew
-        for text in read:
-            encoder.encode(found, [text])
-        if time.perf_counter() - started > SECONDS:
-            break
+    # Kernels are made for each length when they are first used, and a young process asks for all its memory anew.
+    warmed: list[float] = []
+    while sum(warmed) < SECONDS:
+        warmed += [seconds(lambda text=text: encoder.encode(found, [text])) for text in read]
     latencies = [seconds(lambda text=text: encoder.encode(found, [text])) for text in read]
     encoder.encode(found, read)
     batches: list[float] = []

@@ -7,9 +7,9 @@
 The same model (all-MiniLM-L6-v2), adapter (rank 16, all linear layers, dropout 0.05), loss (in-batch InfoNCE, temperature
 0.05), optimiser (AdamW) and pairs: neighbouring sentences of the primer. The peer runs twice: as it comes, which trains with
 the base's own dropout of 0.1, and with that set to 0, as ours has it. The arms alternate, so that a busy machine slows all.
-Ours is timed from the tokenising to the last checkpoint,
-the peer from the first batch to the end of the last step: what favours one, favours the peer. Threads wait without spinning;
-with OMP_WAIT_POLICY=ACTIVE the peer was up to a fifteenth faster on two quiet cores, ours a third slower.
+Ours is timed from the tokenising to the last checkpoint, the peer from the first batch to the end of the last step: what
+favours one, favours the peer. Threads wait without spinning; with OMP_WAIT_POLICY=ACTIVE the peer was up to a fifteenth
+faster on two quiet cores, ours a third slower.
 
 The limit is what the processor reaches in a plain product of the model's own sizes, taken in each round beside the arms:
 operations a pair needs (``operations``), none for padding, divided by that rate.
@@ -260,12 +260,17 @@ def _ours(texts: list[tuple[str, str]], plan: training.Plan, packed: bool) -> fl
         found.model.set_attn_implementation("eager")
     found = encoder.with_model(found, lora.attach(found.model, **ADAPTER, seed=1))
     started = time.perf_counter()
-    anchors, positives = (encoder.tokenise(found, side) for side in zip(*texts, strict=True))
-    n = len(texts)
-    rows = training.Pairs(anchors, positives, [[]] * n, list(range(n)), [str(i) for i in range(n)])
+    rows = tokenised(found, texts)
     with tempfile.TemporaryDirectory() as folder:
         training.train(found, rows, plan, Path(folder), progress=False)
         return time.perf_counter() - started
+
+
+def tokenised(found: encoder.Encoder, texts: list[tuple[str, str]]) -> training.Pairs:
+    """Return pairs of texts as ours trains on them, each a group of its own."""
+    anchors, positives = (encoder.tokenise(found, side) for side in zip(*texts, strict=True))
+    n = len(texts)
+    return training.Pairs(anchors, positives, [[]] * n, list(range(n)), [str(i) for i in range(n)])
 
 
 def peer(texts: list[tuple[str, str]], dtype: str, base_dropout: bool) -> float:
@@ -329,14 +334,11 @@ def shares(texts: list[tuple[str, str]], plan: training.Plan) -> dict[str, float
     found = base()
     found = encoder.with_model(found, lora.attach(found.model, **ADAPTER, seed=1))
     texts = texts[: plan.batch_size]
-    table = pl.DataFrame(texts, schema=["anchor", "positive"], orient="row").with_row_index("row").with_columns(
-        group=pl.col("row"), anchor_id=pl.lit(""), positive_id=pl.lit(""), negatives=pl.lit([], pl.List(pl.String))
-    )  # fmt: skip
-    pairs_ = training.tokenise(found, table)
+    rows = tokenised(found, texts)
     training.train_mode(found.model)
 
     def step() -> float:
-        return seconds(lambda: training.batch_loss(found, pairs_, range(len(texts)), plan).backward())
+        return seconds(lambda: training.batch_loss(found, rows, range(len(texts)), plan).backward())
 
     try:
         torch.set_num_threads(1)
@@ -356,11 +358,8 @@ def shares(texts: list[tuple[str, str]], plan: training.Plan) -> dict[str, float
 def kind(operation: str, shapes: list[list[int]]) -> str:
     """Return what sort of work an operation of torch's is."""
     if re.search(r"mm$|mm_$|_linear_pointwise$", operation):
-        narrow = (
-            min(size for shape in shapes if len(shape) > 1 for size in shape)
-            <= len(fused.TOGETHER[0]) * ADAPTER["rank"]
-        )
-        return "adapter's products" if narrow else "base's products"
+        narrowest = min(size for shape in shapes if len(shape) > 1 for size in shape)
+        return "adapter's products" if narrowest <= 3 * ADAPTER["rank"] else "base's products"  # q, k and v together
     names = {"attention": "attention", "gelu": "GELU", "norm": "norms", "::": "other of torch"}
     return next((name for part, name in names.items() if part in operation), "Python and NumPy")
 

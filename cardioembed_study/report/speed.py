@@ -92,14 +92,8 @@ def speed_points(
 
 
 PEERS = {"training": "train", "reading": "read"}  # what is done, and the record that says how fast
-ARMS = {
-    "ours": 0,
-    "peer": 1,
-    "peer, base dropout 0": 2,
-    "peer in float32": 2,
-    "limit": 7,
-    "limit in int8": 7,
-}  # and its colour
+LIMITS = {"limit": 7, "limit in int8": 7}
+ARMS = {"ours": 0, "peer": 1, "peer, base dropout 0": 2, "peer in float32": 2} | LIMITS  # and its colour
 
 
 def peer_rows(records: Mapping[str, Mapping]) -> list[dict[str, Any]]:
@@ -210,7 +204,7 @@ def against_peers(records: Mapping[str, Mapping]) -> tuple[Figure, pl.DataFrame]
             for y, row in enumerate(part.iter_rows(named=True)):
                 colour = show.COLOURS[ARMS[row["who"]]]
                 ax.plot([row["lowest"], row["highest"]], [y, y], color=colour, lw=2)
-                ax.plot(row["median"], y, "|" if "limit" in row["who"] else "o", color=colour, ms=9, mew=2)
+                ax.plot(row["median"], y, "|" if row["who"] in LIMITS else "o", color=colour, ms=9, mew=2)
                 end = (row["highest"], y)
                 ax.annotate(f"{row['median']:.0f}", end, (8, 0), textcoords="offset points", va="center", fontsize=9)
             ax.set_yticks(range(len(part)), part["arm"])
